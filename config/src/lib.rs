@@ -1,0 +1,19 @@
+//! What an operator writes, and what every node must agree on before it says a word.
+//!
+//! - [`committee`]: members, stake, thresholds, the values under `[protocol]`, and the chain id that binds them.
+//! - [`identity`]: keys and domain-separated signatures; the only room that touches a secret.
+//! - [`parameters`]: what one node decides for itself, with units, defaults and validation.
+//! - [`load`]: files, environment and flags in layers; every error at once; the origin of every value.
+//! - [`encoding`]: the one canonical codec and the one hash.
+//!
+//! This crate knows no runtime, no network and no database.
+
+pub mod committee;
+pub mod encoding;
+pub mod identity;
+pub mod load;
+pub mod parameters;
+
+pub use committee::{AuthorityIndex, ChainId, Committee, Member, ProtocolParameters, Stake};
+pub use encoding::{CodecError, Digest};
+pub use identity::{KeyPair, PublicKey, Signature, SignatureError};
