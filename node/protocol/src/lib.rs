@@ -1,1 +1,18 @@
-//! Placeholder.
+//! The pure consensus core: an uncertified DAG of signed blocks, the Mysticeti-C commit rule on every round, payload
+//! batches outside the blocks, commit votes inside them.
+//!
+//! [`Core::step`](core::Core::step) is a function of its inputs: no clock, no randomness, no runtime, no disk, no network.
+//! The daemon verifies what peers send, persists what the core asks for, sends what the core says, and keeps time.
+
+pub mod certificate;
+pub mod commit;
+pub mod core;
+pub mod dag;
+pub mod effect;
+pub mod error;
+pub mod input;
+pub mod types;
+
+pub use core::Core;
+pub use effect::{Effect, Halt, Write};
+pub use input::{Input, Now, Recovered, Token};

@@ -1,0 +1,3 @@
+//! Commit votes to certificates, and certificates to trust.
+
+pub mod check;

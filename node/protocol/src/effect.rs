@@ -1,0 +1,183 @@
+//! Everything that can leave the core. The daemon carries effects out in order; it decides nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rorqual_config::{AuthorityIndex, Digest};
+
+use crate::input::{Tip, Token};
+use crate::types::{BatchKey, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
+
+/// One thing to write. All writes of one `Persist` are atomic; `Persist`s apply in order.
+#[derive(Clone, Debug)]
+pub enum Write {
+    /// A linked block, or our own new one.
+    Block(VerifiedBlock),
+    /// The record of a commit.
+    Commit(Arc<Delivery>),
+    /// A certificate whose tally completed, or that came with a certified range.
+    Certificate(Arc<Certificate>),
+    /// State of the core after a commit whose index is a multiple of the checkpoint interval. The two newest are kept.
+    Snapshot {
+        /// After which commit.
+        index: CommitIndex,
+        /// Opaque to the daemon.
+        bytes: Arc<Vec<u8>>,
+    },
+    /// From now on this data directory belongs to a node that has signed.
+    ClearNeverSigned,
+}
+
+/// Why the node must stop. None of these can be caused by faulty stake of at most F.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Halt {
+    /// Quorums disagree: more than F faulty, or a bug.
+    #[error("fork at commit {index}: ours is {ours}, {stake} stake signed {theirs}; more members are faulty than the committee tolerates")]
+    Fork {
+        /// Where.
+        index: CommitIndex,
+        /// Our digest.
+        ours: Digest,
+        /// The other digest.
+        theirs: Digest,
+        /// Stake behind the other one.
+        stake: u64,
+    },
+    /// A peer showed a valid block of ours that our disk does not know: signing again could equivocate.
+    #[error("amnesia: peers hold our own block of round {theirs}, our disk ends at round {ours}; this data directory lost what it had signed, and rejoining is not built yet")]
+    Amnesia {
+        /// Highest own round on disk.
+        ours: Round,
+        /// Highest own round seen elsewhere.
+        theirs: Round,
+    },
+    /// Everybody has dropped the commits that this node still needs.
+    #[error("behind retention: this node is at commit {ours}, its peers' logs begin at commit {first}; starting from a checkpoint is not built yet")]
+    BehindRetention {
+        /// Our last commit.
+        ours: CommitIndex,
+        /// The first commit that peers still have.
+        first: CommitIndex,
+    },
+    /// The state recomputed from the log differs from what a certificate binds.
+    #[error("state after commit {index} differs from the certified one: {what}")]
+    StateDiverged {
+        /// Where.
+        index: CommitIndex,
+        /// Which part.
+        what: String,
+    },
+    /// What was read from disk cannot be what this node wrote.
+    #[error("the data directory is inconsistent: {0}")]
+    BadRecovery(String),
+    /// An invariant that holds with at most F faulty was broken.
+    #[error("invariant broken: {0}")]
+    Invariant(String),
+}
+
+/// One thing to do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Write; with `sync`, complete only when this and everything before it is on disk. A token asks for `Persisted`.
+    Persist {
+        /// What to write, atomically.
+        writes: Vec<Write>,
+        /// Whether it must be on disk.
+        sync: bool,
+        /// Whom to tell.
+        token: Option<Token>,
+    },
+    /// Send one of our own blocks to a peer on the own-block stream.
+    SendOwn {
+        /// To whom.
+        peer: AuthorityIndex,
+        /// The block.
+        block: VerifiedBlock,
+    },
+    /// Send blocks of others, ascending by round, at most 150.
+    SendHistory {
+        /// To whom.
+        peer: AuthorityIndex,
+        /// The blocks.
+        blocks: Vec<VerifiedBlock>,
+    },
+    /// Ask one peer once for blocks, at most 32. Retries and other peers are the core's business.
+    FetchBlocks {
+        /// Whom.
+        peer: AuthorityIndex,
+        /// Which.
+        refs: Vec<BlockRef>,
+    },
+    /// Ask one peer once for certified commits `from..=to`.
+    FetchCommits {
+        /// Whom.
+        peer: AuthorityIndex,
+        /// First index.
+        from: CommitIndex,
+        /// Last index.
+        to: CommitIndex,
+    },
+    /// Ask a peer for its own blocks from a round on.
+    Subscribe {
+        /// Whom.
+        peer: AuthorityIndex,
+        /// From which round.
+        from_round: Round,
+    },
+    /// Ask a peer for its tip.
+    TipQuery {
+        /// Whom.
+        peer: AuthorityIndex,
+    },
+    /// Answer `TipQueried`.
+    SendTip {
+        /// To whom.
+        peer: AuthorityIndex,
+        /// As it came.
+        request: u64,
+        /// The answer.
+        tip: Box<Tip>,
+    },
+    /// Answer with `BatchStored` once the payload is in the store; fetch it from `holders` meanwhile. Said again with more
+    /// holders when they are learnt: a holder just learnt is asked at once.
+    WaitBatch {
+        /// Which.
+        key: BatchKey,
+        /// Its length in bytes.
+        bytes: u32,
+        /// Who is known to have it.
+        holders: Vec<AuthorityIndex>,
+        /// Ask now, not after `payload_grace`.
+        urgent: bool,
+    },
+    /// Nobody waits for this payload any more.
+    CancelWait(BatchKey),
+    /// A commit is decided and its record written before this. In order, without gaps, never twice in one life of the process;
+    /// after a restart from the first commit that execution has not reported.
+    Deliver(Arc<Delivery>),
+    /// Own batches with a sequence below this may be sealed.
+    SealBelow(Sequence),
+    /// Own batches below this sequence are delivered.
+    OwnDelivered {
+        /// Every own batch below this one is delivered.
+        oldest_undelivered: Sequence,
+    },
+    /// A peer broke a rule.
+    Penalise {
+        /// Who.
+        peer: AuthorityIndex,
+        /// Which rule.
+        why: &'static str,
+    },
+    /// Proof that an author signed two blocks of one round.
+    Evidence {
+        /// Who.
+        author: AuthorityIndex,
+        /// The two blocks.
+        blocks: [VerifiedBlock; 2],
+    },
+    /// Wake the core with `Timer` at this monotonic time; replaces the timer before.
+    SetTimer(Duration),
+    /// Stop the process with this reason.
+    Halt(Halt),
+}

@@ -1,0 +1,1 @@
+//! RFC 6962-shaped BLAKE3 trees.
