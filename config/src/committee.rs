@@ -364,7 +364,8 @@ mod tests {
 
     #[test]
     fn thresholds_follow_the_formulas_of_byzantine_quorums() {
-        for (n, f, q) in [(1, 0, 1), (4, 1, 3), (5, 1, 4), (6, 1, 5), (7, 2, 5), (10, 3, 7), (20, 6, 14), (100, 33, 67)] {
+        for (n, f, q) in [(1, 0, 1), (4, 1, 3), (5, 1, 4), (6, 1, 5), (7, 2, 5), (10, 3, 7), (20, 6, 14), (100, 33, 67)]
+        {
             let committee = committee(&vec![1; n]);
             assert_eq!(committee.max_faulty(), Stake(f), "n = {n}");
             assert_eq!(committee.quorum(), Stake(q), "n = {n}");
