@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The daemon: every room between a client's submission and its receipt.
+//!
+//! `ARCHITECTURE.md` beside this crate is the map. Rooms stand in the order a transaction walks them.
+
+pub mod batch;
+pub mod cli;
+pub mod clients;
+pub mod consensus;
+pub mod execution;
+pub mod http;
+pub mod metrics;
+pub mod node;
+pub mod peers;
+pub mod schema;
+pub mod sync;
+pub mod view;

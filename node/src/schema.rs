@@ -5,6 +5,7 @@
 //! | `payload` | author, sequence, digest | content of a batch |
 //! | `blocks` | round, author, digest | encoded signed block |
 //! | `own` | round | encoded signed block of our own |
+//! | `sealed` | sequence | encoded `BatchRef` of an own batch; the newest and all undelivered ones |
 //! | `commits` | index | encoded `Delivery` |
 //! | `certificates` | index | encoded `Certificate` |
 //! | `snapshots` | index | state of the core after that commit |
@@ -31,6 +32,8 @@ pub const PAYLOAD: Column = Column("payload");
 pub const BLOCKS: Column = Column("blocks");
 /// Our own blocks, so that the highest one is found at once.
 pub const OWN: Column = Column("own");
+/// Own batches, by sequence.
+pub const SEALED: Column = Column("sealed");
 /// Commit records.
 pub const COMMITS: Column = Column("commits");
 /// Commit certificates.
@@ -80,7 +83,7 @@ pub struct Identity {
 pub fn options(parameters: &StoreParameters, create: bool) -> Options {
     let small = |column: Column| ColumnOptions { name: column.0, large_values: false, cache_bytes: 0 };
     let mut columns: Vec<ColumnOptions> =
-        [BLOCKS, OWN, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META].map(small).to_vec();
+        [BLOCKS, OWN, SEALED, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META].map(small).to_vec();
     columns.push(ColumnOptions {
         name: PAYLOAD.0,
         large_values: true,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
+use rorqual_config::committee::AuthoritySet;
 use rorqual_config::encoding::{decode, encode};
 use rorqual_config::identity::Domain;
 use rorqual_config::{AuthorityIndex, ChainId, CodecError, Committee, Digest, KeyPair, Signature};
@@ -225,9 +226,94 @@ pub fn block_digest(core_digest: &Digest, votes: &[CommitRef]) -> Digest {
 }
 
 impl SignedBlock {
-    /// The rules of form: context-free, so that every honest node gives the same answer.
+    /// The rules of form: context-free, so that every honest node gives the same answer, for ever. Neither clocks nor the
+    /// contents of ancestors or payload have a say here.
     fn check_form(&self, committee: &Committee) -> Result<(), BlockError> {
-        let _ = committee;
-        Err(BlockError::Malformed("the rules of form are not written yet"))
+        let core = &self.core;
+        if core.epoch != committee.epoch() {
+            return malformed("wrong epoch");
+        }
+        if !committee.contains(core.author) {
+            return malformed("the author is not a member");
+        }
+        if core.round.0 == 0 {
+            return malformed("round 0 is genesis");
+        }
+        self.check_parents(committee)?;
+        self.check_batches(committee)?;
+        if self.votes.len() > committee.protocol().max_votes_per_block as usize {
+            return malformed("too many commit votes");
+        }
+        if self.votes.first().is_some_and(|vote| vote.index.0 == 0)
+            || !self.votes.windows(2).all(|pair| pair[0].index < pair[1].index)
+        {
+            return malformed("commit votes do not ascend");
+        }
+        Ok(())
+    }
+
+    fn check_parents(&self, committee: &Committee) -> Result<(), BlockError> {
+        let core = &self.core;
+        if core.parents.len() > committee.size() {
+            return malformed("more parents than members");
+        }
+        if core.parents.first().is_none_or(|parent| parent.author != core.author) {
+            return malformed("the first parent is not the own block before");
+        }
+        let (mut authors, mut strong) = (AuthoritySet::EMPTY, AuthoritySet::EMPTY);
+        for parent in &core.parents {
+            if !committee.contains(parent.author) {
+                return malformed("a parent's author is not a member");
+            }
+            if !authors.insert(parent.author) {
+                return malformed("two parents by one author");
+            }
+            if parent.round >= core.round {
+                return malformed("a parent is not of an earlier round");
+            }
+            if parent.round.0 == 0 && *parent != BlockRef::genesis(committee.chain_id(), parent.author) {
+                return malformed("a parent of round 0 is not the genesis block");
+            }
+            let back = core.round.0 - parent.round.0;
+            // The own parent may be old: its author was away.
+            if parent.author != core.author && back > committee.protocol().gc_depth {
+                return malformed("a parent is too old");
+            }
+            if back == 1 {
+                strong.insert(parent.author);
+            }
+        }
+        if !committee.is_quorum(&strong) {
+            return malformed("no quorum of parents of the round before");
+        }
+        Ok(())
+    }
+
+    fn check_batches(&self, committee: &Committee) -> Result<(), BlockError> {
+        let (batches, rules) = (&self.core.batches, committee.protocol());
+        if batches.len() > rules.max_batches_per_block as usize {
+            return malformed("too many batches");
+        }
+        if batches.first().is_some_and(|batch| batch.sequence.0 == 0)
+            || !batches.windows(2).all(|pair| pair[0].sequence < pair[1].sequence)
+        {
+            return malformed("batch sequences do not ascend");
+        }
+        if batches.iter().any(|batch| u64::from(batch.bytes) > rules.max_batch_bytes) {
+            return malformed("a batch is too large");
+        }
+        let payload: u64 = batches.iter().map(|batch| u64::from(batch.bytes)).sum();
+        if payload > rules.max_block_payload_bytes {
+            return malformed("too much payload");
+        }
+        Ok(())
     }
 }
+
+fn malformed(rule: &'static str) -> Result<(), BlockError> {
+    Err(BlockError::Malformed(rule))
+}
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! The commit: one decided leader round with everything it brings into the order.
 
 use bincode::{Decode, Encode};
-use rorqual_config::{AuthorityIndex, Digest};
+use rorqual_config::{AuthorityIndex, ChainId, Digest};
 
 use super::{BatchKey, BatchRef, BlockRef, CommitIndex, Round};
 
@@ -12,6 +12,13 @@ pub struct CommitRef {
     pub index: CommitIndex,
     /// Its digest.
     pub digest: Digest,
+}
+
+impl CommitRef {
+    /// Commit 0, the empty prefix: H("cmt/genesis" | chain_id).
+    pub fn genesis(chain_id: ChainId) -> Self {
+        Self { index: CommitIndex(0), digest: Digest::of("cmt/genesis", &[&chain_id.0.0]) }
+    }
 }
 
 /// A commit as every honest node derives it.

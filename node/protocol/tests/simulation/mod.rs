@@ -1,0 +1,27 @@
+//! Whole clusters around [`Core::step`](rorqual_protocol::Core::step) in simulated time: links, disks, crashes, liars.
+//! One thread and one seed: the same seed gives the same run.
+
+pub mod daemon;
+pub mod disk;
+pub mod equivocator;
+pub mod event;
+pub mod executor;
+pub mod faults;
+pub mod liar;
+pub mod message;
+pub mod network;
+pub mod oracle;
+pub mod outside;
+pub mod payload;
+pub mod plan;
+pub mod puppet;
+pub mod requests;
+pub mod serve;
+pub mod withholder;
+pub mod world;
+
+/// Microseconds since the simulation began.
+pub type Time = u64;
+
+pub const MILLISECOND: Time = 1_000;
+pub const SECOND: Time = 1_000_000;

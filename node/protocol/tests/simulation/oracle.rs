@@ -1,0 +1,180 @@
+//! The judge: sees what every honest node commits, sends and executes, and stops the run at the first contradiction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use std::sync::Arc;
+
+use rorqual_config::{AuthorityIndex, AuthoritySet, Committee, Digest};
+use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
+
+use super::Time;
+
+/// A batch that was sealed.
+#[derive(Clone, Copy)]
+struct Sealed {
+    batch: BatchRef,
+    at: Time,
+    /// Its owner still has it, so it must be delivered in the end.
+    owed: bool,
+}
+
+pub struct Oracle {
+    committee: Arc<Committee>,
+    byzantine: AuthoritySet,
+    /// The one history: commits with the time of the first decision, and the state digest after each once known.
+    chain: Vec<(Arc<Delivery>, Digest, Option<Digest>)>,
+    committed: BTreeSet<BlockRef>,
+    delivered: BTreeMap<(AuthorityIndex, Sequence), (CommitIndex, Digest)>,
+    signed: BTreeMap<(AuthorityIndex, Round), Digest>,
+    verified: BTreeSet<BlockRef>,
+    sealed: BTreeMap<BatchKey, Sealed>,
+    /// Last commit recorded and last commit executed by each node.
+    recorded: Vec<CommitIndex>,
+    executed: Vec<CommitIndex>,
+    /// Delay from sealing to execution at the sealer, with the time of the execution.
+    latencies: Vec<(Time, Time)>,
+}
+
+impl Oracle {
+    pub fn new(committee: Arc<Committee>, byzantine: AuthoritySet) -> Self {
+        let none = vec![CommitIndex(0); committee.size()];
+        Self {
+            committee,
+            byzantine,
+            chain: Vec::new(),
+            committed: BTreeSet::new(),
+            delivered: BTreeMap::new(),
+            signed: BTreeMap::new(),
+            verified: BTreeSet::new(),
+            sealed: BTreeMap::new(),
+            recorded: none.clone(),
+            executed: none,
+            latencies: Vec::new(),
+        }
+    }
+
+    pub fn is_byzantine(&self, author: AuthorityIndex) -> bool {
+        self.byzantine.contains(author)
+    }
+
+    /// A block leaves a node. No honest author ever has two of one round outside, and all its blocks are valid.
+    pub fn left(&mut self, sender: AuthorityIndex, block: &VerifiedBlock) {
+        let reference = block.reference();
+        if self.is_byzantine(sender) || self.is_byzantine(block.author()) {
+            return;
+        }
+        let known = self.signed.entry((block.author(), block.round())).or_insert(reference.digest);
+        assert_eq!(*known, reference.digest, "{:?} has two blocks of {:?}", block.author(), block.round());
+        if self.verified.insert(reference) {
+            let checked = VerifiedBlock::verify(block.bytes().clone(), &self.committee);
+            assert_eq!(checked.as_ref(), Ok(block), "{sender:?} sends an invalid block");
+        }
+    }
+
+    pub fn seal(&mut self, key: BatchKey, batch: BatchRef, at: Time) {
+        let owed = !self.is_byzantine(key.author);
+        self.sealed.insert(key, Sealed { batch, at, owed });
+    }
+
+    /// What a batch is called and how long it is, if it exists.
+    pub fn batch(&self, key: &BatchKey) -> Option<BatchRef> {
+        self.sealed.get(key).map(|sealed| sealed.batch)
+    }
+
+    /// The owner lost these batches with its power: nobody has to deliver them.
+    pub fn forgive(&mut self, owner: AuthorityIndex, kept: impl Fn(&BatchKey) -> bool) {
+        for (key, sealed) in &mut self.sealed {
+            sealed.owed &= key.author != owner || kept(key);
+        }
+    }
+
+    /// A node wrote the record of a commit.
+    pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>) {
+        let index = delivery.commit.index;
+        let last = &mut self.recorded[node.usize()];
+        assert_eq!(index, last.next(), "{node:?} records commits out of order");
+        *last = index;
+        let digest = delivery.commit.digest();
+        match self.chain.get(index.0 as usize - 1) {
+            Some((known, known_digest, _)) => {
+                assert_eq!(**known, **delivery, "{node:?} disagrees about commit {index}");
+                assert_eq!(*known_digest, digest, "{node:?} disagrees about the digest of commit {index}");
+            }
+            None => self.extend(delivery, digest),
+        }
+    }
+
+    fn extend(&mut self, delivery: &Arc<Delivery>, digest: Digest) {
+        let commit = &delivery.commit;
+        assert_eq!(commit.index.0 as usize, self.chain.len() + 1);
+        if let Some((before, before_digest, _)) = self.chain.last() {
+            assert_eq!(commit.previous, *before_digest, "commit {} does not follow the one before", commit.index);
+            assert!(commit.timestamp_ms > before.commit.timestamp_ms, "time stands still at commit {}", commit.index);
+            assert!(commit.leader_round > before.commit.leader_round, "leader round of commit {}", commit.index);
+        }
+        for block in &commit.blocks {
+            assert!(self.committed.insert(*block), "{block:?} is committed twice");
+        }
+        for batch in &delivery.batches {
+            let key = batch.key();
+            let sealed = self.sealed.get(&key).unwrap_or_else(|| panic!("nobody sealed {key}"));
+            assert_eq!(sealed.batch, batch.batch, "{key} is delivered with another length");
+            let before = self.delivered.insert((key.author, key.sequence), (commit.index, key.digest));
+            assert_eq!(before, None, "{key} is delivered twice");
+        }
+        self.chain.push((delivery.clone(), digest, None));
+    }
+
+    /// A node executed a commit.
+    pub fn execute(&mut self, node: AuthorityIndex, delivery: &Delivery, state: Digest, now: Time) {
+        let index = delivery.commit.index;
+        let last = &mut self.executed[node.usize()];
+        assert_eq!(index, last.next(), "{node:?} executes commits out of order");
+        *last = index;
+        let (known, _, known_state) = &mut self.chain[index.0 as usize - 1];
+        assert_eq!(**known, *delivery, "{node:?} executes another commit {index}");
+        assert_eq!(*known_state.get_or_insert(state), state, "{node:?} has another state after commit {index}");
+        let own = delivery.batches.iter().filter(|b| b.author == node);
+        self.latencies.extend(own.filter_map(|b| Some((now, now - self.sealed.get(&b.key())?.at))));
+    }
+
+    /// A node starts with this much on its disk.
+    pub fn restart(&mut self, node: AuthorityIndex, recorded: CommitIndex, executed: CommitIndex) {
+        self.recorded[node.usize()] = recorded;
+        self.executed[node.usize()] = executed;
+    }
+
+    pub fn executed_by(&self, node: AuthorityIndex) -> CommitIndex {
+        self.executed[node.usize()]
+    }
+
+    pub fn commits(&self) -> u64 {
+        self.chain.len() as u64
+    }
+
+    pub fn last_leader_round(&self) -> Round {
+        self.chain.last().map_or(Round(0), |(delivery, ..)| delivery.commit.leader_round)
+    }
+
+    /// Committed leader blocks by this author.
+    pub fn led_by(&self, author: AuthorityIndex) -> usize {
+        self.chain.iter().flat_map(|(d, ..)| &d.commit.leaders).filter(|l| l.author == author).count()
+    }
+
+    /// Batches that a node has not executed though their honest owners have them.
+    pub fn missing_at(&self, node: AuthorityIndex) -> Vec<BatchKey> {
+        let executed = self.executed[node.usize()];
+        let done = |key: &BatchKey| {
+            let delivered = self.delivered.get(&(key.author, key.sequence));
+            delivered.is_some_and(|(index, digest)| *index <= executed && *digest == key.digest)
+        };
+        self.sealed.iter().filter(|(key, sealed)| sealed.owed && !done(key)).map(|(key, _)| *key).collect()
+    }
+
+    /// Mean delay from sealing to execution at the sealer, of executions in a span of time.
+    pub fn mean_latency(&self, span: std::ops::Range<Time>) -> Option<Time> {
+        let inside: Vec<Time> = self.latencies.iter().filter(|(at, _)| span.contains(at)).map(|(_, d)| *d).collect();
+        let count = inside.len() as u64;
+        inside.iter().sum::<Time>().checked_div(count)
+    }
+}

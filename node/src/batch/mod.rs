@@ -1,0 +1,32 @@
+//! Payload batches: seal own ones by size or delay and spread them, take in and check others'.
+//!
+//! Payload travels apart from blocks, on the bulk stream, and is written to the store by whoever receives it. Nothing is
+//! acknowledged: a block that names a batch waits for it with `notify_read`.
+
+pub mod chunks;
+pub mod intake;
+pub mod maker;
+pub mod quota;
+pub mod spread;
+
+use rorqual_client::submission::Submission;
+
+use crate::clients::receipts::ReceiptSlot;
+pub use maker::Maker;
+
+/// A submission that waits to be sealed, and where its receipt goes.
+pub struct Pending {
+    /// Well-formed and within the committee's limits.
+    pub submission: Submission,
+    /// Resolved by execution, or with a refusal.
+    pub slot: ReceiptSlot,
+}
+
+/// Why a submission was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Busy {
+    /// Too many bytes wait to be sealed: try again later.
+    Full,
+    /// The node is stopping: go to another one.
+    ShuttingDown,
+}

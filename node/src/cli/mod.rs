@@ -1,0 +1,78 @@
+//! The command line: one file a command. Exit codes: 0 fine; 2 wrong usage, a file missing or invalid, a wrong key, a data
+//! directory of another format or chain; 1 everything else.
+
+pub mod certificate;
+pub mod config;
+pub mod error;
+pub mod init;
+pub mod keygen;
+pub mod log;
+pub mod read;
+pub mod run;
+pub mod status;
+pub mod submit;
+pub mod testnet;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CliError;
+
+#[derive(Parser)]
+#[command(name = "rorqual", version, about = "A Byzantine-fault-tolerant replicated storage daemon", long_about = None)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new identity
+    Keygen(keygen::Args),
+    /// Create the data directory of a node that has never signed
+    Init(init::Args),
+    /// Make a committee and one directory per node, for a cluster on this machine
+    Testnet(testnet::Args),
+    /// Run one node in the foreground
+    Run(run::Args),
+    /// Submit transactions and wait for their receipts
+    Submit(submit::Args),
+    /// Print committed transactions in order
+    Log(log::Args),
+    /// Print stored payload by batch id or by log position
+    Read(read::Args),
+    /// Show what a running node is doing
+    Status(status::Args),
+    /// Check a configuration, or show every value and where it comes from
+    Config(config::Args),
+    /// Fetch the first commit certificate that covers a commit
+    Certificate(certificate::Args),
+    /// Check a commit certificate with the committee's public keys alone
+    Verify(verify::Args),
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Keygen(args) => keygen::run(args),
+        Command::Init(args) => init::run(args),
+        Command::Testnet(args) => testnet::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Submit(args) => submit::run(args),
+        Command::Log(args) => log::run(args),
+        Command::Read(args) => read::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Certificate(args) => certificate::run(args),
+        Command::Verify(args) => verify::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rorqual: {error}");
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Carries out what the core says, in order. The only place where own words leave the node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rorqual_config::encoding::encode;
+use rorqual_config::parameters;
+use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_network::{Lane, Links};
+use rorqual_protocol::input::{Tip, Token};
+use rorqual_protocol::types::{CommitIndex, Delivery, Sequence, VerifiedBlock};
+use rorqual_protocol::{Effect, Halt, Input, Write};
+use rorqual_store::{Durability, Store, StoreError, WriteBatch};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::recovery::boot_id;
+use crate::batch::intake::Intake;
+use crate::metrics::{Metrics, Stages};
+use crate::peers::message::{Message, join};
+use crate::schema::{self, Meta};
+use crate::sync::fetch::Fetcher;
+use crate::sync::payload::PayloadSync;
+use crate::sync::server::Server;
+
+/// The rooms that effects reach.
+pub struct Rooms {
+    /// The committee.
+    pub committee: Arc<Committee>,
+    /// Ourselves.
+    pub me: AuthorityIndex,
+    /// Writes.
+    pub store: Store,
+    /// What `sync` means.
+    pub durability: parameters::Durability,
+    /// Sends.
+    pub links: Links,
+    /// Fetches blocks and commits.
+    pub fetcher: Fetcher,
+    /// Waits for payload.
+    pub payload: PayloadSync,
+    /// Knows which tip query is whose.
+    pub server: Server,
+    /// Forgets delivered payload.
+    pub intake: Intake,
+    /// Gets deliveries; what does not fit waits in the driver.
+    pub execution: mpsc::Sender<Arc<Delivery>>,
+    /// How far the batch maker may seal.
+    pub seal_below: watch::Sender<Sequence>,
+    /// Times the stages of own batches.
+    pub stages: Stages,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+type Persisted = std::pin::Pin<Box<dyn Future<Output = (Token, Result<(), StoreError>)> + Send>>;
+
+/// Carries out effects.
+pub struct Effects {
+    rooms: Rooms,
+    /// Writes that the core wants to hear of.
+    pub persists: FuturesUnordered<Persisted>,
+    /// Deliveries that execution's queue has no room for. Bounded by the core, which takes no live blocks in while payload
+    /// lags behind commits.
+    backlog: VecDeque<Arc<Delivery>>,
+    /// When the core wants to be woken.
+    pub timer: Option<Duration>,
+    boot_id: String,
+    /// The oldest own batch with a record on disk.
+    sealed_from: Sequence,
+}
+
+impl Effects {
+    /// Nothing to do yet. `sealed_from` is the oldest own batch with a record on disk.
+    pub fn new(rooms: Rooms, sealed_from: Sequence) -> Self {
+        Self {
+            rooms,
+            persists: FuturesUnordered::new(),
+            backlog: VecDeque::new(),
+            timer: None,
+            boot_id: boot_id(),
+            sealed_from,
+        }
+    }
+
+    /// Carries out all effects of one step. Waits only while the store's queue is full.
+    ///
+    /// # Errors
+    /// The core's reason to stop, or the store's.
+    pub async fn carry_out(&mut self, effects: Vec<Effect>) -> Result<(), Stop> {
+        for effect in effects {
+            self.one(effect).await?;
+        }
+        self.flush_backlog()
+    }
+
+    async fn one(&mut self, effect: Effect) -> Result<(), Stop> {
+        let rooms = &self.rooms;
+        match effect {
+            Effect::Persist { writes, sync, token } => self.persist(writes, sync, token).await?,
+            Effect::SendOwn { peer, block } => {
+                self.best_effort(peer, &Message::OwnBlock, block.bytes().clone());
+            }
+            Effect::SendHistory { peer, blocks } => {
+                let (lengths, tail) = join(blocks.iter().map(VerifiedBlock::bytes));
+                self.best_effort(peer, &Message::History { lengths }, tail);
+            }
+            Effect::FetchBlocks { peer, refs } => rooms.fetcher.blocks(peer, refs),
+            Effect::FetchCommits { peer, from, to } => rooms.fetcher.commits(peer, from, to),
+            Effect::Subscribe { peer, from_round } => {
+                self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
+            }
+            Effect::TipQuery { peer } => self.query_tip(peer),
+            Effect::SendTip { peer: _, request, tip } => self.send_tip(request, &tip),
+            Effect::WaitBatch { key, bytes, holders, urgent } => rooms.payload.wait(key, bytes, holders, urgent),
+            Effect::CancelWait(key) => rooms.payload.cancel(key),
+            Effect::Deliver(delivery) => self.deliver(delivery),
+            Effect::SealBelow(limit) => {
+                rooms.seal_below.send_replace(limit);
+            }
+            Effect::OwnDelivered { oldest_undelivered } => self.forget_sealed(oldest_undelivered).await?,
+            Effect::Penalise { peer, why } => {
+                rooms.metrics.peer_refused(peer);
+                debug!(peer = %rooms.committee.member(peer).name, why, "a peer broke a rule");
+            }
+            Effect::Evidence { author, blocks } => {
+                rooms.metrics.equivocation(author);
+                warn!(author = %rooms.committee.member(author).name, ?blocks, "equivocation: two signed blocks of one round");
+            }
+            Effect::SetTimer(at) => self.timer = Some(at),
+            Effect::Halt(halt) => return Err(Stop::Halt(halt)),
+        }
+        Ok(())
+    }
+
+    fn best_effort(&self, peer: AuthorityIndex, message: &Message, tail: Bytes) {
+        // Lost with the link or a full queue; the peer's subscription, history and fetches make up for it.
+        if self.rooms.links.send(peer, Lane::Priority, message.with_tail(tail)).is_err() {
+            self.rooms.metrics.send_dropped(peer);
+        }
+    }
+
+    async fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>) -> Result<(), Stop> {
+        let durability = match (sync, self.rooms.durability) {
+            (true, parameters::Durability::Synced) => Durability::Synced,
+            _ => Durability::Buffered,
+        };
+        let mut batch = WriteBatch::new();
+        for write in writes {
+            self.put(&mut batch, write);
+        }
+        let completion = match self.rooms.store.try_write_batch(batch, durability) {
+            Ok(completion) => completion,
+            Err(refused) => {
+                self.rooms.store.write_batch(refused.batch, durability).await.map_err(Stop::Store)?;
+                if let Some(token) = token {
+                    self.persists.push(Box::pin(async move { (token, Ok(())) }));
+                }
+                return Ok(());
+            }
+        };
+        if let Some(token) = token {
+            self.persists.push(Box::pin(async move { (token, completion.await) }));
+        }
+        Ok(())
+    }
+
+    fn put(&self, batch: &mut WriteBatch, write: Write) {
+        match write {
+            Write::Block(block) => {
+                let bytes = block.bytes().clone();
+                if block.author() == self.rooms.me {
+                    batch.put(schema::OWN, schema::round_key(block.round()), bytes.clone());
+                    match self.rooms.durability {
+                        parameters::Durability::Os => batch.put(schema::META, Meta::BOOT_ID, self.boot_id.clone()),
+                        parameters::Durability::Synced => batch.delete(schema::META, Meta::BOOT_ID),
+                    }
+                }
+                batch.put(schema::BLOCKS, schema::block_key(&block.reference()), bytes);
+            }
+            Write::Commit(delivery) => {
+                batch.put(schema::COMMITS, schema::index_key(delivery.commit.index), encode(&*delivery));
+            }
+            Write::Certificate(certificate) => {
+                batch.put(schema::CERTIFICATES, schema::index_key(certificate.index()), encode(&*certificate));
+            }
+            Write::Snapshot { index, bytes } => {
+                batch.put(schema::SNAPSHOTS, schema::index_key(index), Bytes::copy_from_slice(&bytes));
+                // The two newest stay.
+                let interval = self.rooms.committee.protocol().checkpoint_interval;
+                batch.delete(schema::SNAPSHOTS, schema::index_key(index.minus(2 * interval)));
+            }
+            Write::ClearNeverSigned => batch.delete(schema::META, Meta::NEVER_SIGNED),
+        }
+    }
+
+    fn deliver(&mut self, delivery: Arc<Delivery>) {
+        self.rooms.intake.delivered(&delivery);
+        let me = self.rooms.me;
+        let own = delivery.batches.iter().filter(|batch| batch.author == me).map(|batch| batch.batch.sequence);
+        self.rooms.stages.committed(delivery.commit.index, own);
+        self.rooms.metrics.delivered(&delivery);
+        self.backlog.push_back(delivery);
+    }
+
+    /// Hands deliveries on while execution has room.
+    ///
+    /// # Errors
+    /// [`Stop::Closed`] when execution has ended.
+    pub fn flush_backlog(&mut self) -> Result<(), Stop> {
+        while let Some(delivery) = self.backlog.pop_front() {
+            match self.rooms.execution.try_send(delivery) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(delivery)) => {
+                    self.backlog.push_front(delivery);
+                    return Ok(());
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Stop::Closed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Execution applied a commit: times its own batches.
+    pub fn executed(&self, index: CommitIndex) {
+        self.rooms.stages.executed(index);
+    }
+
+    /// Drops the records of delivered own batches, never the newest one, which tells a restart where to continue.
+    async fn forget_sealed(&mut self, oldest_undelivered: Sequence) -> Result<(), Stop> {
+        self.rooms.stages.forget_below(oldest_undelivered);
+        let end = oldest_undelivered.previous();
+        if end <= self.sealed_from {
+            return Ok(());
+        }
+        let mut batch = WriteBatch::new();
+        for sequence in self.sealed_from.0..end.0 {
+            batch.delete(schema::SEALED, schema::number_key(sequence));
+        }
+        self.sealed_from = end;
+        match self.rooms.store.try_write_batch(batch, Durability::Buffered) {
+            Ok(_completion) => Ok(()),
+            Err(refused) => {
+                self.rooms.store.write_batch(refused.batch, Durability::Buffered).await.map_err(Stop::Store)
+            }
+        }
+    }
+
+    fn query_tip(&self, peer: AuthorityIndex) {
+        let (fetcher, committee) = (self.rooms.fetcher.clone(), self.rooms.committee.clone());
+        tokio::spawn(async move {
+            let frame = Message::TipQuery.frame();
+            let deadline = Duration::from_secs(2);
+            let Ok(answer) = fetcher.links.request(peer, Lane::Priority, frame, deadline).await else { return };
+            match read_tip(&answer, &committee) {
+                Some(tip) => {
+                    let _ = fetcher.consensus.send(Input::PeerTip { peer, tip: Box::new(tip) }).await;
+                }
+                None => fetcher.metrics.peer_refused(peer),
+            }
+        });
+    }
+
+    fn send_tip(&self, request: u64, tip: &Tip) {
+        let Some(reply) = self.rooms.server.recall_tip_query(request) else { return };
+        let bytes = |block: &Option<VerifiedBlock>| block.as_ref().map_or(Bytes::new(), |b| b.bytes().clone());
+        let (lengths, tail) = join([bytes(&tip.own), bytes(&tip.yours)].iter());
+        let (gc_round, last_commit) = (tip.gc_round, tip.last_commit);
+        let message = Message::Tip { own: lengths[0], yours: lengths[1], gc_round, last_commit };
+        let _ = self.rooms.links.respond(reply, Lane::Priority, message.with_tail(tail));
+    }
+}
+
+fn read_tip(answer: &Bytes, committee: &Committee) -> Option<Tip> {
+    let (message, tail) = Message::read(answer).ok()?;
+    let Message::Tip { own, yours, gc_round, last_commit } = message else { return None };
+    let parts = crate::peers::message::split(&[own, yours], tail)?;
+    let block = |bytes: &Bytes| match bytes.is_empty() {
+        true => Some(None),
+        false => VerifiedBlock::verify(Bytes::copy_from_slice(bytes), committee).ok().map(Some),
+    };
+    Some(Tip { own: block(&parts[0])?, yours: block(&parts[1])?, gc_round, last_commit })
+}
+
+/// Why consensus ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// The core says so.
+    #[error(transparent)]
+    Halt(#[from] Halt),
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Another part of the node has ended.
+    #[error("a neighbouring task has ended")]
+    Closed,
+}
+
+/// Resolves with the next finished write.
+pub async fn next_persisted(persists: &mut FuturesUnordered<Persisted>) -> Option<(Token, Result<(), StoreError>)> {
+    persists.next().await
+}

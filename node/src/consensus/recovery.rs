@@ -1,0 +1,165 @@
+//! What the disk says before the first word.
+
+use rorqual_config::encoding::decode;
+use rorqual_config::{AuthorityIndex, Digest};
+use rorqual_protocol::Recovered;
+use rorqual_protocol::types::{BatchRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
+use rorqual_store::{Column, Direction, Store, StoreError};
+
+use crate::schema::{self, Meta};
+
+/// Records read at once.
+const PAGE: usize = 4_096;
+/// Bytes read at once.
+const PAGE_BYTES: usize = 8 << 20;
+
+/// Why the disk does not make sense.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is not what its column holds.
+    #[error("the record {key} in column `{column}` cannot be read: {reason}; restore the data directory from a backup")]
+    Record {
+        /// The column.
+        column: &'static str,
+        /// The key, in hex.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Everything the core needs, and where own batches continue.
+pub struct Found {
+    /// For the core.
+    pub recovered: Recovered,
+    /// The highest own sequence ever used, as far as the disk knows.
+    pub last_sealed: Sequence,
+    /// Payload of own batches that were never delivered is sent again from these.
+    pub own_batches: Vec<BatchRef>,
+}
+
+/// Reads the state of the core. `executed` is what execution found: its last applied commit with the state digest after it, and
+/// the digests that a coming `aux` needs.
+///
+/// # Errors
+/// [`RecoveryError`]; nothing was changed.
+pub async fn load(
+    store: &Store,
+    executed: Option<(CommitIndex, Digest)>,
+    state_digests: Vec<(CommitIndex, Digest)>,
+) -> Result<Found, RecoveryError> {
+    let never_signed = store.read(schema::META, Meta::NEVER_SIGNED).await?.is_some();
+    let newest = store.iterate(schema::SNAPSHOTS, &[], &[], 1, PAGE_BYTES, Direction::Reverse).await?;
+    let snapshot = newest
+        .first()
+        .map(|(key, bytes)| number(schema::SNAPSHOTS, key).map(|index| (CommitIndex(index), bytes.to_vec())))
+        .transpose()?;
+    let from = snapshot.as_ref().map_or(CommitIndex(1), |(index, _)| index.next());
+    let commits: Vec<Delivery> = all(store, schema::COMMITS, &schema::index_key(from), |bytes| {
+        decode(bytes).map_err(|error| error.to_string())
+    })
+    .await?;
+    let floor = match (&snapshot, commits.first()) {
+        (Some((index, _)), _) => gc_floor(store, *index).await?,
+        (None, _) => Round(0),
+    };
+    let blocks = all(store, schema::BLOCKS, &schema::round_key(floor.next()), |bytes| {
+        VerifiedBlock::from_store(bytes.clone()).map_err(|error| error.to_string())
+    })
+    .await?;
+    let own_last = last(store, schema::OWN, |bytes| VerifiedBlock::from_store(bytes.clone()).map_err(|e| e.to_string()));
+    let certificate =
+        last(store, schema::CERTIFICATES, |bytes| decode::<Certificate>(bytes).map_err(|e| e.to_string()));
+    let own_batches: Vec<BatchRef> =
+        all(store, schema::SEALED, &[], |bytes| decode(bytes).map_err(|error| error.to_string())).await?;
+    let last_sealed = own_batches.last().map_or(Sequence(0), |batch| batch.sequence);
+    let recovered = Recovered {
+        never_signed,
+        snapshot,
+        commits,
+        blocks,
+        own_last: own_last.await?,
+        own_batches: own_batches.clone(),
+        certificate: certificate.await?,
+        executed,
+        state_digests,
+    };
+    Ok(Found { recovered, last_sealed, own_batches })
+}
+
+/// The garbage-collection round that blocks of later commits lie above: that of the commit at the snapshot.
+async fn gc_floor(store: &Store, index: CommitIndex) -> Result<Round, RecoveryError> {
+    let record = store.read(schema::COMMITS, &schema::index_key(index)).await?;
+    let delivery = record.map(|bytes| decode::<Delivery>(&bytes)).transpose().map_err(|error| RecoveryError::Record {
+        column: schema::COMMITS.0,
+        key: index.to_string(),
+        reason: error.to_string(),
+    })?;
+    Ok(delivery.map_or(Round(0), |delivery| delivery.commit.gc_round))
+}
+
+fn number(column: Column, key: &[u8]) -> Result<u64, RecoveryError> {
+    schema::parse_number(key).ok_or_else(|| RecoveryError::Record {
+        column: column.0,
+        key: hex::encode(key),
+        reason: "a key that is not a number".into(),
+    })
+}
+
+async fn last<T>(
+    store: &Store,
+    column: Column,
+    read: impl Fn(&bytes::Bytes) -> Result<T, String>,
+) -> Result<Option<T>, RecoveryError> {
+    let found = store.iterate(column, &[], &[], 1, PAGE_BYTES, Direction::Reverse).await?;
+    found.first().map(|(key, bytes)| record(column, key, bytes, &read)).transpose()
+}
+
+async fn all<T>(
+    store: &Store,
+    column: Column,
+    from: &[u8],
+    read: impl Fn(&bytes::Bytes) -> Result<T, String>,
+) -> Result<Vec<T>, RecoveryError> {
+    let (mut values, mut from) = (Vec::new(), from.to_vec());
+    loop {
+        let page = store.iterate(column, &from, &[], PAGE, PAGE_BYTES, Direction::Forward).await?;
+        let Some((last, _)) = page.last() else { return Ok(values) };
+        // The smallest key above the last one.
+        from = [&last[..], &[0]].concat();
+        for (key, bytes) in &page {
+            values.push(record(column, key, bytes, &read)?);
+        }
+    }
+}
+
+fn record<T>(
+    column: Column,
+    key: &[u8],
+    bytes: &bytes::Bytes,
+    read: &impl Fn(&bytes::Bytes) -> Result<T, String>,
+) -> Result<T, RecoveryError> {
+    read(bytes).map_err(|reason| RecoveryError::Record { column: column.0, key: hex::encode(key), reason })
+}
+
+/// Own blocks after a restart must continue where the disk ends; under durability `os` only within one boot of the kernel.
+///
+/// # Errors
+/// One sentence, where the machine went down since the last own block and what was signed may be lost.
+pub async fn check_boot(store: &Store, me: AuthorityIndex) -> Result<(), String> {
+    let record = store.read(schema::META, Meta::BOOT_ID).await.map_err(|error| error.to_string())?;
+    match record {
+        Some(recorded) if recorded[..] != *boot_id().as_bytes() => Err(format!(
+            "amnesia: member {me} signed its last blocks with durability `os`, and the machine has restarted since: what it signed may be lost, and rejoining is not built yet"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Identifies one boot of the kernel.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}

@@ -1,0 +1,5 @@
+//! The binary `rorqual`.
+
+fn main() -> std::process::ExitCode {
+    rorqual_node::cli::main()
+}

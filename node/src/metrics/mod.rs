@@ -1,0 +1,176 @@
+//! Numbers for operators and benchmarks: counters that rooms bump, gauges read when somebody asks.
+
+pub mod names;
+pub mod stages;
+
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_protocol::types::Delivery;
+pub use stages::Stages;
+
+/// Upper bounds of the latency histogram, in seconds: fine where the targets are.
+const LATENCY_BUCKETS: [f64; 20] = [
+    0.000_5, 0.001, 0.002, 0.003, 0.005, 0.007_5, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// The counters of one node.
+pub struct Metrics {
+    registry: Registry,
+    peers: Vec<String>,
+    commits: IntCounter,
+    delivered_batches: IntCounter,
+    delivered_bytes: IntCounter,
+    sealed_batches: IntCounter,
+    sealed_bytes: IntCounter,
+    payload_received: IntCounterVec,
+    payload_requested: IntCounter,
+    payload_unsolicited: IntCounter,
+    peer_refused: IntCounterVec,
+    send_dropped: IntCounterVec,
+    requests_shed: IntCounterVec,
+    equivocations: IntCounterVec,
+    latency: HistogramVec,
+}
+
+impl Metrics {
+    /// All counters at zero.
+    ///
+    /// # Errors
+    /// Only if two metrics had one name, which a test rules out.
+    pub fn new(committee: &Committee) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let labelled = |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let options = HistogramOpts::new(names::STAGE_LATENCY, "Seconds that own batches spent in a stage")
+            .buckets(LATENCY_BUCKETS.to_vec());
+        let latency = HistogramVec::new(options, &["stage"])?;
+        registry.register(Box::new(latency.clone()))?;
+        Ok(Self {
+            commits: counter(names::COMMITS, "Commits decided since the start")?,
+            delivered_batches: counter(names::DELIVERED_BATCHES, "Batches delivered by commits since the start")?,
+            delivered_bytes: counter(names::DELIVERED_BYTES, "Bytes of payload delivered by commits since the start")?,
+            sealed_batches: counter(names::SEALED_BATCHES, "Own batches sealed")?,
+            sealed_bytes: counter(names::SEALED_BYTES, "Bytes of own batches sealed")?,
+            payload_received: labelled(names::PAYLOAD_RECEIVED, "Payload taken in from a peer, in bytes", "peer")?,
+            payload_requested: counter(names::PAYLOAD_REQUESTED, "Batches asked of peers")?,
+            payload_unsolicited: counter(names::PAYLOAD_UNSOLICITED, "Chunks of payload not admitted")?,
+            peer_refused: labelled(names::PEER_REFUSED, "Frames of a peer that broke a rule", "peer")?,
+            send_dropped: labelled(names::SEND_DROPPED, "Best-effort frames that could not be queued", "peer")?,
+            requests_shed: labelled(names::REQUESTS_SHED, "Requests of a peer dropped as too many", "peer")?,
+            equivocations: labelled(names::EQUIVOCATIONS, "Authors with two blocks of one round", "author")?,
+            latency,
+            peers: committee.members().iter().map(|member| member.name.clone()).collect(),
+            registry,
+        })
+    }
+
+    /// A timer of stages that reports here.
+    pub fn stages(&self) -> Stages {
+        Stages::new(self.latency.clone())
+    }
+
+    fn bump(&self, counter: &IntCounterVec, peer: AuthorityIndex, by: u64) {
+        if let Some(name) = self.peers.get(peer.usize()) {
+            counter.with_label_values(&[name.as_str()]).inc_by(by);
+        }
+    }
+
+    /// A peer broke a rule.
+    pub fn peer_refused(&self, peer: AuthorityIndex) {
+        self.bump(&self.peer_refused, peer, 1);
+    }
+
+    /// A best-effort frame was not queued.
+    pub fn send_dropped(&self, peer: AuthorityIndex) {
+        self.bump(&self.send_dropped, peer, 1);
+    }
+
+    /// A request of a peer was dropped.
+    pub fn request_shed(&self, peer: AuthorityIndex) {
+        self.bump(&self.requests_shed, peer, 1);
+    }
+
+    /// An author equivocated.
+    pub fn equivocation(&self, author: AuthorityIndex) {
+        self.bump(&self.equivocations, author, 1);
+    }
+
+    /// Payload of a peer was taken in.
+    pub fn payload_received(&self, peer: AuthorityIndex, bytes: u64) {
+        self.bump(&self.payload_received, peer, bytes);
+    }
+
+    /// Batches were asked of a peer.
+    pub fn payload_requested(&self, batches: u64) {
+        self.payload_requested.inc_by(batches);
+    }
+
+    /// A chunk was not admitted.
+    pub fn payload_unsolicited(&self) {
+        self.payload_unsolicited.inc();
+    }
+
+    /// An own batch was sealed.
+    pub fn batch_sealed(&self, bytes: u64) {
+        self.sealed_batches.inc();
+        self.sealed_bytes.inc_by(bytes);
+    }
+
+    /// A commit was decided.
+    pub fn delivered(&self, delivery: &Delivery) {
+        self.commits.inc();
+        self.delivered_batches.inc_by(delivery.batches.len() as u64);
+        self.delivered_bytes.inc_by(delivery.batches.iter().map(|b| u64::from(b.batch.bytes)).sum());
+    }
+
+    /// Everything counted here in the Prometheus text format, then `gauges`.
+    pub fn render(&self, gauges: &[Gauge]) -> String {
+        let mut text = Vec::new();
+        if TextEncoder::new().encode(&self.registry.gather(), &mut text).is_err() {
+            text.clear();
+        }
+        let mut text = String::from_utf8(text).unwrap_or_default();
+        let mut previous = "";
+        for gauge in gauges {
+            if gauge.name != previous {
+                text.push_str(&format!("# TYPE {} gauge\n", gauge.name));
+                previous = gauge.name;
+            }
+            let labels: Vec<String> = gauge.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            text.push_str(&format!("{}{labels} {}\n", gauge.name, gauge.value));
+        }
+        text
+    }
+}
+
+/// A value read when somebody asks. Gauges of one name stand together.
+pub struct Gauge {
+    /// See [`names`].
+    pub name: &'static str,
+    /// Label names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+impl Gauge {
+    /// A gauge without labels.
+    pub fn plain(name: &'static str, value: f64) -> Self {
+        Self { name, labels: Vec::new(), value }
+    }
+
+    /// A gauge with one label.
+    pub fn labelled(name: &'static str, label: &'static str, of: impl Into<String>, value: f64) -> Self {
+        Self { name, labels: vec![(label, of.into())], value }
+    }
+}

@@ -1,0 +1,181 @@
+//! Carries out the core's requests for blocks and certified commits: one attempt at one peer each. Retries, other peers and
+//! patience are the core's business.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rorqual_config::encoding::decode;
+use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_network::{Lane, Links};
+use rorqual_protocol::Input;
+use rorqual_protocol::certificate::check::VerifiedRange;
+use rorqual_protocol::types::{BlockRef, Certificate, Commit, CommitIndex, VerifiedBlock};
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use crate::metrics::Metrics;
+use crate::peers::message::{MAX_RANGE_BLOCKS, Message, split};
+
+/// Deadline of a request for blocks.
+const BLOCKS_DEADLINE: Duration = Duration::from_secs(2);
+/// Deadline of each request of a commit range.
+const RANGE_DEADLINE: Duration = Duration::from_secs(5);
+/// Blocks of one range: more than an honest range of any length needs, few enough to bound memory.
+const MAX_BLOCKS_OF_RANGE: usize = 200_000;
+
+/// Fetches for consensus.
+#[derive(Clone)]
+pub struct Fetcher {
+    /// All links.
+    pub links: Links,
+    /// For verification.
+    pub committee: Arc<Committee>,
+    /// Gets what came, or that nothing came.
+    pub consensus: mpsc::Sender<Input>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Why a fetch came to nothing.
+enum Failure {
+    /// The peer did not answer in time, or is gone.
+    Silent,
+    /// The peer has dropped it; the first commit that it still has.
+    Pruned(CommitIndex),
+    /// The peer broke a rule.
+    Rubbish(String),
+}
+
+impl Fetcher {
+    /// Asks `peer` for blocks, from a task of its own.
+    pub fn blocks(&self, peer: AuthorityIndex, refs: Vec<BlockRef>) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let (blocks, missing) = match this.request_blocks(peer, &refs, Lane::Priority, BLOCKS_DEADLINE).await {
+                Ok(answer) => answer,
+                Err(failure) => {
+                    this.count(peer, &failure);
+                    (Vec::new(), refs)
+                }
+            };
+            for bytes in blocks {
+                match VerifiedBlock::verify(Bytes::copy_from_slice(&bytes), &this.committee) {
+                    Ok(block) => this.tell(Input::Block { sender: peer, block }).await,
+                    Err(error) => this.count(peer, &Failure::Rubbish(error.to_string())),
+                }
+            }
+            if !missing.is_empty() {
+                this.tell(Input::BlocksUnavailable { peer, refs: missing }).await;
+            }
+        });
+    }
+
+    /// Asks `peer` for certified commits and their blocks, from a task of its own.
+    pub fn commits(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let input = match this.range(peer, from, to).await {
+                Ok(range) => Input::CertifiedCommits { sender: peer, range },
+                Err(failure) => {
+                    this.count(peer, &failure);
+                    let first_index = if let Failure::Pruned(first) = failure { Some(first) } else { None };
+                    Input::CommitsUnavailable { peer, from, first_index }
+                }
+            };
+            this.tell(input).await;
+        });
+    }
+
+    async fn tell(&self, input: Input) {
+        // A closed mailbox means that the node is going down; its reason is told elsewhere.
+        let _ = self.consensus.send(input).await;
+    }
+
+    fn count(&self, peer: AuthorityIndex, failure: &Failure) {
+        if let Failure::Rubbish(reason) = failure {
+            self.metrics.peer_refused(peer);
+            debug!(peer = %self.committee.member(peer).name, %reason, "dropped an answer");
+        }
+    }
+
+    /// Blocks as they came, unverified, and the refs that did not come.
+    async fn request_blocks(
+        &self,
+        peer: AuthorityIndex,
+        refs: &[BlockRef],
+        lane: Lane,
+        deadline: Duration,
+    ) -> Result<(Vec<Bytes>, Vec<BlockRef>), Failure> {
+        let frame = Message::FetchBlocks { refs: refs.to_vec() }.frame();
+        let answer = self.links.request(peer, lane, frame, deadline).await.map_err(|_| Failure::Silent)?;
+        let rubbish = |what: &str| Failure::Rubbish(what.to_owned());
+        let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
+        let Message::Blocks { lengths, missing } = message else { return Err(rubbish("not an answer with blocks")) };
+        let blocks = split(&lengths, tail).ok_or_else(|| rubbish("lengths that do not fit the frame"))?;
+        let known = missing.iter().all(|reference| refs.contains(reference));
+        if !known || blocks.len() + missing.len() != refs.len() {
+            return Err(rubbish("an answer that does not match its question"));
+        }
+        Ok((blocks, missing))
+    }
+
+    async fn range(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> Result<VerifiedRange, Failure> {
+        let frame = Message::FetchCommits { from, to }.frame();
+        let answer =
+            self.links.request(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await.map_err(|_| Failure::Silent)?;
+        let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
+        match message {
+            Message::Commits => {}
+            Message::NoCommits { first_index } if first_index > from => return Err(Failure::Pruned(first_index)),
+            Message::NoCommits { .. } => return Err(Failure::Silent),
+            _ => return Err(Failure::Rubbish("not an answer with commits".into())),
+        }
+        let (commits, certificate): (Vec<Commit>, Certificate) =
+            decode(&tail).map_err(|error| Failure::Rubbish(error.to_string()))?;
+        if commits.first().is_none_or(|first| first.index != from) {
+            return Err(Failure::Rubbish("a range that does not begin where it was asked to".into()));
+        }
+        let committee = self.committee.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            VerifiedRange::verify_commits(&commits, &certificate, &committee).map(|()| (commits, certificate))
+        });
+        let (commits, certificate) = joined(checked.await)?;
+        let blocks = self.blocks_of(peer, &commits).await?;
+        let committee = self.committee.clone();
+        joined(
+            tokio::task::spawn_blocking(move || VerifiedRange::verify(commits, certificate, blocks, &committee)).await,
+        )
+    }
+
+    /// The blocks that the commits name, in their order, unverified. The refs are certified: only their content can be wrong.
+    async fn blocks_of(&self, peer: AuthorityIndex, commits: &[Commit]) -> Result<Vec<Bytes>, Failure> {
+        let refs: Vec<BlockRef> = commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
+        if refs.len() > MAX_BLOCKS_OF_RANGE {
+            return Err(Failure::Rubbish(format!("a range of {} blocks", refs.len())));
+        }
+        let mut blocks = Vec::with_capacity(refs.len());
+        let mut rest = &refs[..];
+        while !rest.is_empty() {
+            let asked = &rest[..rest.len().min(MAX_RANGE_BLOCKS)];
+            let (came, missing) = self.request_blocks(peer, asked, Lane::CatchUp, RANGE_DEADLINE).await?;
+            // What does not fit in one answer is named as missing at its end; a gap means that the peer dropped them.
+            if came.is_empty() || missing != asked[came.len()..] {
+                return Err(Failure::Silent);
+            }
+            rest = &rest[came.len()..];
+            blocks.extend(came);
+        }
+        Ok(blocks)
+    }
+}
+
+fn joined<T, E: std::fmt::Display>(
+    result: Result<Result<T, E>, tokio::task::JoinError>,
+) -> Result<T, Failure> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(Failure::Rubbish(error.to_string())),
+        Err(_) => Err(Failure::Silent),
+    }
+}

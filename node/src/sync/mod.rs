@@ -1,0 +1,8 @@
+//! The side door: fetch what is missing, serve peers within limits, catch up through certified commits.
+//!
+//! What is fetched goes through the same doors as live traffic: blocks are verified and handed to consensus as inputs, payload
+//! is checked and written to the store by [`crate::batch::intake`]; whoever waits is woken by `notify_read`.
+
+pub mod fetch;
+pub mod payload;
+pub mod server;
