@@ -8,12 +8,22 @@
 //!
 //! This crate knows no runtime, no network and no database.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod committee;
+mod committee_file;
 pub mod encoding;
 pub mod identity;
+mod layers;
 pub mod load;
 pub mod parameters;
+mod settings;
+mod text;
+mod validate;
+mod write;
 
 pub use committee::{AuthorityIndex, ChainId, Committee, Member, ProtocolParameters, Stake};
 pub use encoding::{CodecError, Digest};
 pub use identity::{KeyPair, PublicKey, Signature, SignatureError};
+pub use load::{ConfigErrors, NodeConfig, load_committee, load_node};
+pub use parameters::{Durability, NodeParameters, Problem};

@@ -163,7 +163,8 @@ impl Default for ConsensusParameters {
 /// How transactions become payload batches.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BatchParameters {
-    /// Size in bytes, tables included, at which a batch is sealed; at most the protocol's `max_batch_bytes`.
+    /// Size in bytes, tables included, at which a batch is sealed; at most the protocol's `max_batch_bytes`. A submission that
+    /// is larger makes a batch of its own.
     pub max_bytes: u64,
     /// Age at which a batch that is not full is sealed. Longer: fewer, larger batches and more latency; at most half a round.
     pub max_delay: Duration,
