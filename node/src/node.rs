@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rorqual_config::Committee;
-use rorqual_config::parameters::NodeConfig;
+use rorqual_config::load::NodeConfig;
 use rorqual_network::{LinkConfig, Limits, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::Sequence;
@@ -346,7 +346,13 @@ impl Opened {
             drained.cancelled().await;
             Ok::<(), StoreError>(())
         });
-        supervisor.spawn("execution", execution.run(NodeError::Execution));
+        let execution_task = execution.task;
+        supervisor.spawn("execution", async move {
+            match execution_task.await {
+                Ok(result) => result.map_err(|error| NodeError::Execution(error.to_string())),
+                Err(panic) => Err(NodeError::Execution(panic.to_string())),
+            }
+        });
         let failed_store = store.clone();
         supervisor.spawn("store", async move { Err::<(), StoreError>(failed_store.failed().await) });
         let http_stop = stopping.clone();

@@ -95,7 +95,7 @@ pub fn options(parameters: &StoreParameters, create: bool) -> Options {
         queue_bytes: parameters.queue_bytes as usize,
         block_cache_bytes: parameters.block_cache_bytes as usize,
         write_buffer_bytes: parameters.write_buffer_bytes as usize,
-        reader_threads: parameters.reader_threads as usize,
+        reader_threads: parameters.reader_threads,
         ..Options::default()
     }
 }
@@ -229,9 +229,8 @@ pub fn open_data_dir(
     me: AuthorityIndex,
 ) -> Result<Store, DirectoryError> {
     let name = path.display().to_string();
-    match path.read_dir() {
-        Ok(mut entries) if entries.next().is_some() => {}
-        _ => return Err(DirectoryError::Missing { path: name }),
+    if !path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(DirectoryError::Missing { path: name });
     }
     if !path.join("CURRENT").exists() {
         return Err(DirectoryError::Foreign { path: name });

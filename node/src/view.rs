@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rorqual_config::parameters::NodeConfig;
+use rorqual_config::load::NodeConfig;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_config::committee::AuthoritySet;
 use rorqual_network::Links;

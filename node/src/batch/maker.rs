@@ -130,6 +130,8 @@ struct Open {
     since: Option<Instant>,
 }
 
+type Applied = std::pin::Pin<Box<dyn Future<Output = Result<BatchRef, StoreError>> + Send>>;
+
 struct Task {
     shared: Arc<Shared>,
     submissions: mpsc::UnboundedReceiver<Pending>,
@@ -138,7 +140,7 @@ struct Task {
     open: Open,
     next: Sequence,
     /// Writes of sealed batches, in order.
-    applied: FuturesOrdered<std::pin::Pin<Box<dyn Future<Output = Result<BatchRef, StoreError>> + Send>>>,
+    applied: FuturesOrdered<Applied>,
     setup: MakerSetup,
 }
 

@@ -6,7 +6,8 @@ mod linear;
 
 use std::collections::BTreeMap;
 
-use rorqual_config::{AuthorityIndex, AuthoritySet, Committee};
+use rorqual_config::committee::AuthoritySet;
+use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::types::commit::DeliveredBatch;
 use rorqual_protocol::types::{BlockRef, CommitIndex, Delivery, Round, VerifiedBlock};
 

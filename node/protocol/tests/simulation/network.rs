@@ -46,6 +46,8 @@ pub struct Network {
     links: Vec<Link>,
     /// Cut directions.
     cut: Vec<bool>,
+    /// The last generation that lost something in a direction: nothing comes after a gap in a stream.
+    gap: Vec<u64>,
     /// When the last message of a stream arrives: later ones arrive later.
     last: Vec<[Time; 2]>,
 }
@@ -54,7 +56,7 @@ impl Network {
     pub fn new(size: usize, delays: Delays) -> Self {
         let link = Link { broken: true, ..Link::default() };
         let pairs = size * size;
-        Self { size, delays, links: vec![link; pairs], cut: vec![false; pairs], last: vec![[0; 2]; pairs] }
+        Self { size, delays, links: vec![link; pairs], cut: vec![false; pairs], gap: vec![0; pairs], last: vec![[0; 2]; pairs] }
     }
 
     fn directed(&self, from: AuthorityIndex, to: AuthorityIndex) -> usize {
@@ -90,7 +92,8 @@ impl Network {
     ) -> Option<Time> {
         let direction = self.directed(from, to);
         let delay = self.delays.draw(random);
-        if self.cut[direction] || self.link(from, to).broken || !self.is_up(from, to) {
+        let link = self.link(from, to);
+        if link.broken || self.gap[direction] == link.generation || !self.is_up(from, to) {
             return None;
         }
         let last = &mut self.last[direction][stream as usize];
@@ -102,7 +105,7 @@ impl Network {
     pub fn delivers(&self, from: AuthorityIndex, to: AuthorityIndex, generation: u64) -> bool {
         let link = self.link(from, to);
         let current = link.generation == generation && !link.broken;
-        current && !self.cut[self.directed(from, to)] && self.is_up(to, from)
+        current && self.gap[self.directed(from, to)] != generation && self.is_up(to, from)
     }
 
     /// The mean one-way delay, as pings would measure it.
@@ -114,17 +117,13 @@ impl Network {
     pub fn cut(&mut self, from: AuthorityIndex, to: AuthorityIndex) -> bool {
         let direction = self.directed(from, to);
         self.cut[direction] = true;
+        self.gap[direction] = self.link(from, to).generation;
         !self.link(from, to).broken
     }
 
     pub fn heal(&mut self, from: AuthorityIndex, to: AuthorityIndex) {
         let direction = self.directed(from, to);
         self.cut[direction] = false;
-    }
-
-    /// Ends the connection: nothing in flight arrives.
-    pub fn break_link(&mut self, a: AuthorityIndex, b: AuthorityIndex) {
-        self.link_mut(a, b).broken = true;
     }
 
     /// `node` has noticed that this generation is dead. False if that is old news.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use std::sync::Arc;
 
-use rorqual_config::{AuthorityIndex, AuthoritySet, Committee, Digest};
+use rorqual_config::committee::AuthoritySet;
+use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;

@@ -1,9 +1,10 @@
 //! A member without a core: it keeps every block it sees, and makes blocks by hand as its mischief wants them. Where its
 //! mischief does not say otherwise it behaves well: it answers what it can and proposes once a round has a quorum.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use rorqual_config::{AuthorityIndex, AuthoritySet};
+use rorqual_config::AuthorityIndex;
+use rorqual_config::committee::AuthoritySet;
 use rorqual_protocol::input::Tip;
 use rorqual_protocol::types::{
     BatchKey, BatchRef, BlockCore, BlockRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock,
@@ -236,10 +237,5 @@ impl Puppet {
             out.send(self.me, peer, Message::Batch(batch.key(self.me)));
         }
         batch
-    }
-
-    /// Authors of a round that it has seen.
-    pub fn authors_of(&self, round: Round) -> BTreeSet<AuthorityIndex> {
-        self.rounds.get(&round).into_iter().flat_map(|authors| authors.keys().copied()).collect()
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rorqual_config::{AuthorityIndex, AuthoritySet, Committee};
+use rorqual_config::committee::AuthoritySet;
+use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::types::{BatchRef, BlockCore, BlockRef, Round, Sequence, VerifiedBlock};
 
 use crate::random::Random;
