@@ -118,6 +118,32 @@ fn random_dags_of_ten_commit_alike_in_any_order() {
     random_dags(10, 15);
 }
 
+/// The rule itself: what follows from a part of the blocks is the beginning of what follows from all.
+#[test]
+fn causally_closed_views_commit_prefixes() {
+    let (mut views, mut commits) = (0, 0);
+    for seed in random::seeds(60) {
+        random::with_seed(seed, || {
+            let mut random = Random::new(seed);
+            let (committee, _) = committee_with_observer(*random.pick(&[4, 7]), protocol(&mut random));
+            let pattern = Pattern::random(&committee, random.between(8, 30), &mut random);
+            let blocks = weaving::weave(&committee, &pattern, &mut random);
+            let full = expected(&committee, &blocks);
+            for _ in 0..10 {
+                // Any author's blocks may end at any round.
+                let ends: Vec<u64> = committee.authorities().map(|_| random.between(1, pattern.rounds)).collect();
+                let known: Vec<VerifiedBlock> =
+                    blocks.iter().filter(|b| b.round().0 <= ends[b.author().usize()]).cloned().collect();
+                let part = reference::commits(&committee, &reference::linkable(&known, Round(0)));
+                assert_eq!(Some(&part[..]), full.get(..part.len()));
+                (views, commits) = (views + 1, commits + part.len());
+            }
+        });
+    }
+    println!("{views} views with {commits} commits");
+    assert!(commits > 3 * views, "the views are too small to say anything");
+}
+
 fn four() -> (Arc<Committee>, AuthorityIndex) {
     committee_with_observer(4, ProtocolParameters::default())
 }

@@ -57,8 +57,11 @@ impl Drawing {
         let wrong = |what: &str| -> ! { panic!("{what} in `{line}`") };
         let Some((heads, rest)) = line.split_once(':') else { wrong("no colon") };
         let Some(parents) = between(rest, '[', ']') else { wrong("no parents") };
-        let parents: Vec<BlockRef> =
-            parents.split_whitespace().flat_map(group).map(|(a, r, marks)| self.reference(&name(a, r, &marks))).collect();
+        let parents: Vec<BlockRef> = parents
+            .split_whitespace()
+            .flat_map(group)
+            .map(|(a, r, marks)| self.reference(&name(a, r, &marks)))
+            .collect();
         let sequences = between(rest, '{', '}').unwrap_or_default();
         let sequences: Vec<u64> = sequences.split_whitespace().filter_map(|s| s.parse().ok()).collect();
         let timestamp = rest.split_once('@').and_then(|(_, t)| t.split_whitespace().next()?.parse().ok());

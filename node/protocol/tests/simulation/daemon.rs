@@ -130,8 +130,8 @@ impl Daemon {
             Effect::TipQuery { peer } => {
                 out.send(self.me, peer, Message::TipQuery { id: out.now });
             }
-            Effect::SendTip { peer, request, tip } => {
-                out.send(self.me, peer, Message::Tip { id: request, tip });
+            Effect::SendTip { peer, tip, .. } => {
+                out.send(self.me, peer, Message::Tip(tip));
             }
             Effect::WaitBatch { key, bytes, holders, urgent } => self.wait(key, bytes, holders, urgent, disk, out),
             Effect::CancelWait(key) => {
@@ -228,7 +228,10 @@ impl Daemon {
             }
             return;
         }
-        assert!(out.oracle.batch(&key).is_none_or(|batch| batch.bytes == bytes), "{key} is asked for with a wrong length");
+        assert!(
+            out.oracle.batch(&key).is_none_or(|batch| batch.bytes == bytes),
+            "{key} is asked for with a wrong length"
+        );
         if urgent || !new {
             for holder in learnt {
                 out.send(self.me, holder, Message::FetchBatch(key));
@@ -270,13 +273,19 @@ impl Daemon {
         }
     }
 
-    fn executed(&mut self, delivery: &Arc<Delivery>, state: rorqual_config::Digest, disk: &mut Disk, out: &mut Outside) {
+    fn executed(
+        &mut self,
+        delivery: &Arc<Delivery>,
+        state: rorqual_config::Digest,
+        disk: &mut Disk,
+        out: &mut Outside,
+    ) {
         let index = delivery.commit.index;
         out.oracle.execute(self.me, delivery, state, out.now);
         let applied = disk.append(out.now, Record::Executed(index, state), &mut out.random);
         self.executed_at = applied.max(self.executed_at + 1);
         let input = Input::Executed { index, state };
-        out.schedule(self.executed_at, Event::Local { node: self.me, life: self.life, input });
+        out.schedule(self.executed_at, Event::Local { node: self.me, life: self.life, input: Box::new(input) });
     }
 
     /// A client submits something: seal a batch, unless the core wants no more.

@@ -25,7 +25,7 @@ pub enum Event {
     /// Payload can be read.
     Stored { node: AuthorityIndex, life: u64, key: BatchKey },
     /// The shell has something to tell its core.
-    Local { node: AuthorityIndex, life: u64, input: Input },
+    Local { node: AuthorityIndex, life: u64, input: Box<Input> },
     /// Time to ask (again) for payload.
     Ask { node: AuthorityIndex, life: u64, key: BatchKey },
     /// A request has had its time.

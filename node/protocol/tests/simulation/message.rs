@@ -15,7 +15,7 @@ pub enum Message {
     FetchBlocks { id: u64, refs: Vec<BlockRef> },
     Blocks { id: u64, blocks: Vec<VerifiedBlock>, unknown: Vec<BlockRef> },
     TipQuery { id: u64 },
-    Tip { id: u64, tip: Box<Tip> },
+    Tip(Box<Tip>),
     Batch(BatchKey),
     FetchBatch(BatchKey),
     FetchCommits { id: u64, from: CommitIndex, to: CommitIndex },
@@ -42,7 +42,7 @@ impl Message {
         match self {
             Self::Own(block) => vec![block],
             Self::History(blocks) | Self::Blocks { blocks, .. } => blocks.iter().collect(),
-            Self::Tip { tip, .. } => tip.own.iter().chain(&tip.yours).collect(),
+            Self::Tip(tip) => tip.own.iter().chain(&tip.yours).collect(),
             _ => Vec::new(),
         }
     }

@@ -56,7 +56,14 @@ impl Network {
     pub fn new(size: usize, delays: Delays) -> Self {
         let link = Link { broken: true, ..Link::default() };
         let pairs = size * size;
-        Self { size, delays, links: vec![link; pairs], cut: vec![false; pairs], gap: vec![0; pairs], last: vec![[0; 2]; pairs] }
+        Self {
+            size,
+            delays,
+            links: vec![link; pairs],
+            cut: vec![false; pairs],
+            gap: vec![0; pairs],
+            last: vec![[0; 2]; pairs],
+        }
     }
 
     fn directed(&self, from: AuthorityIndex, to: AuthorityIndex) -> usize {

@@ -58,6 +58,10 @@ impl Oracle {
         self.byzantine.contains(author)
     }
 
+    pub fn byzantine(&self) -> impl Iterator<Item = AuthorityIndex> + use<> {
+        self.byzantine.iter()
+    }
+
     /// A block leaves a node. No honest author ever has two of one round outside, and all its blocks are valid.
     pub fn left(&mut self, sender: AuthorityIndex, block: &VerifiedBlock) {
         let reference = block.reference();
@@ -151,10 +155,6 @@ impl Oracle {
 
     pub fn commits(&self) -> u64 {
         self.chain.len() as u64
-    }
-
-    pub fn last_leader_round(&self) -> Round {
-        self.chain.last().map_or(Round(0), |(delivery, ..)| delivery.commit.leader_round)
     }
 
     /// Committed leader blocks by this author.

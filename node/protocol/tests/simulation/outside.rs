@@ -44,7 +44,7 @@ impl Outside {
     /// Tells the core of a node something very soon.
     pub fn tell(&mut self, node: AuthorityIndex, life: u64, input: Input) {
         let delay = self.random.between(1, 50);
-        self.after(delay, Event::Local { node, life, input });
+        self.after(delay, Event::Local { node, life, input: Box::new(input) });
     }
 
     /// Puts a message on the link, if there is one.

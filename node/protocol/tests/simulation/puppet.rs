@@ -112,9 +112,9 @@ impl Puppet {
                 let unknown = refs.into_iter().filter(|r| !self.blocks.contains_key(r)).collect();
                 out.send(self.me, sender, Message::Blocks { id, blocks, unknown });
             }
-            Message::TipQuery { id } => {
+            Message::TipQuery { .. } => {
                 let tip = self.tip(sender);
-                out.send(self.me, sender, Message::Tip { id, tip });
+                out.send(self.me, sender, Message::Tip(tip));
             }
             Message::FetchBatch(key) => {
                 if key.author == self.me && self.mischief.gives_payload(sender) {
@@ -124,7 +124,7 @@ impl Puppet {
             Message::FetchCommits { id, .. } => {
                 out.send(self.me, sender, Message::Commits { id, served: Err(None) });
             }
-            Message::Tip { .. } | Message::Batch(_) | Message::Commits { .. } => (),
+            Message::Tip(_) | Message::Batch(_) | Message::Commits { .. } => (),
         }
     }
 

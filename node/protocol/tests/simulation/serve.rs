@@ -37,7 +37,7 @@ impl Daemon {
                 }
             }
             Message::TipQuery { id } => self.step(Input::TipQueried { peer: sender, request: id }, disk, out),
-            Message::Tip { tip, .. } => self.step(Input::PeerTip { peer: sender, tip }, disk, out),
+            Message::Tip(tip) => self.step(Input::PeerTip { peer: sender, tip }, disk, out),
             Message::Batch(key) => self.take_payload(key, disk, out),
             Message::FetchBatch(key) => {
                 if disk.has_payload(&key) {

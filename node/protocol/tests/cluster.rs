@@ -1,0 +1,8 @@
+//! Whole clusters in simulated time, under faults: every honest node tells the same history, and goes on telling it.
+//!
+//! A failing seed prints how to repeat it; `RORQUAL_SEEDS=n` runs n times as many, `RORQUAL_TRACE=1` tells every step.
+
+mod members;
+mod random;
+mod scenarios;
+mod simulation;

@@ -1,0 +1,70 @@
+//! A run before it happens: who takes part, what breaks when, and what must have been reached in the end.
+
+use rorqual_config::parameters::ConsensusParameters;
+use rorqual_config::{AuthorityIndex, ProtocolParameters};
+
+use super::faults::Fault;
+use super::network::Delays;
+use super::puppet::Mischief;
+use super::{MILLISECOND, SECOND, Time};
+use crate::random::Random;
+
+/// A member that is not an honest node.
+pub enum Role {
+    /// Says nothing, ever.
+    Silent,
+    /// Made by hand.
+    Puppet(Box<dyn Mischief>),
+}
+
+pub struct Plan {
+    pub seed: u64,
+    pub size: usize,
+    pub protocol: ProtocolParameters,
+    pub parameters: ConsensusParameters,
+    pub delays: Delays,
+    pub faulty: Vec<(AuthorityIndex, Role)>,
+    pub faults: Vec<(Time, Fault)>,
+    /// A batch for every node in this interval, until then.
+    pub load_every: Time,
+    pub load_until: Time,
+    /// How long after the last fault and the last batch everything may take to be delivered everywhere.
+    pub bound: Time,
+    /// Commits that every honest node must have executed by then.
+    pub least_commits: u64,
+    /// A node that must stop itself, with a reason that contains this text.
+    pub must_halt: Option<(AuthorityIndex, &'static str)>,
+}
+
+impl Plan {
+    pub fn new(size: usize, seed: u64) -> Self {
+        Self {
+            seed,
+            size,
+            protocol: ProtocolParameters { gc_depth: 60, checkpoint_interval: 16, ..ProtocolParameters::default() },
+            parameters: ConsensusParameters { catch_up_batch: 20, ..ConsensusParameters::default() },
+            delays: Delays { low: MILLISECOND, high: 4 * MILLISECOND, slow_chance: 0, slow: 0 },
+            faulty: Vec::new(),
+            faults: Vec::new(),
+            load_every: 15 * MILLISECOND,
+            load_until: 600 * MILLISECOND,
+            bound: 3 * SECOND,
+            least_commits: 40,
+            must_halt: None,
+        }
+    }
+
+    /// Chance for the plan itself, apart from that of the run.
+    pub fn random(&self) -> Random {
+        Random::new(self.seed ^ ((self.size as u64) << 32) ^ 0x706c_616e)
+    }
+
+    pub fn at(&mut self, time: Time, fault: Fault) {
+        self.faults.push((time, fault));
+    }
+
+    /// When the last fault and the last batch are over.
+    pub fn quiet_from(&self) -> Time {
+        self.faults.iter().map(|(at, _)| *at).max().unwrap_or(0).max(self.load_until)
+    }
+}
