@@ -51,13 +51,13 @@ impl Given {
 pub(crate) fn gather(
     path: &Path,
     flags: &[(String, String)],
-    env: impl IntoIterator<Item = (String, String)>,
+    env: &[(String, String)],
 ) -> Result<Layered, ConfigErrors> {
     let text = read_file(path)?;
     // Parsed once more below; this one has the better message.
     parse(path, &text)?;
     // Only our variables go in: others may hold what is not for us to read.
-    let env = env.into_iter().filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX));
+    let env = env.iter().filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX)).cloned();
     let prefix = ENVIRONMENT_PREFIX.trim_end_matches('_');
     let environment = Environment::with_prefix(prefix).separator("__").source(Some(env.collect()));
     let mut builder =

@@ -5,7 +5,7 @@
 //! folder of `node.toml`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::committee::{AuthorityIndex, Committee};
 use crate::identity::KeyPair;
@@ -154,7 +154,7 @@ pub fn environment() -> Vec<(String, String)> {
 pub fn load_node(
     path: &Path,
     flags: &[(String, String)],
-    env: impl IntoIterator<Item = (String, String)>,
+    env: &[(String, String)],
 ) -> Result<NodeConfig, ConfigErrors> {
     let mut loader = Loader { path, errors: Vec::new(), layered: layers::gather(path, flags, env)? };
     let parameters = loader.parameters();
@@ -192,6 +192,11 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
+    /// The folder of the node file.
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// Where the value of a key was written; for a default, the file where it can be set.
     fn location(&self, key: &str) -> String {
         match self.layered.get(key).map(|(_, origin)| origin) {
@@ -236,7 +241,7 @@ impl Loader<'_> {
             None => Err((String::new(), format!("is missing: add {key} = {}", quoted(example)))),
         };
         match text {
-            Ok(text) => Some(self.path.parent().unwrap_or(Path::new("")).join(text)),
+            Ok(text) => Some(join(self.folder(), text)),
             Err((value, message)) => {
                 self.report(Problem::new(key, value, message));
                 None
@@ -284,14 +289,27 @@ impl Loader<'_> {
         let mut entries: Vec<_> = PATHS.iter().map(|(key, ..)| entry(key, given(key), origin(key))).collect();
         entries.extend(NODE.iter().map(|s| entry(s.key, (s.show)(parameters), origin(s.key))));
         if let Some(committee) = committee {
-            let folder = self.path.parent().unwrap_or(Path::new(""));
-            let file = || Origin::File(folder.join(given("committee")));
+            let file = || Origin::File(join(self.folder(), &given("committee")));
             entries.push(entry("network_id", committee.network_id().to_string(), file()));
             entries.push(entry("epoch", committee.epoch().to_string(), file()));
             entries.extend(PROTOCOL.iter().map(|s| entry(s.key, (s.show)(committee.protocol()), file())));
         }
         Origins(entries)
     }
+}
+
+/// A path relative to a folder, without the `..` that say nothing: those behind a folder that is no symbolic link.
+fn join(folder: &Path, text: &str) -> PathBuf {
+    let mut path = folder.to_owned();
+    for component in Path::new(text).components() {
+        let plain = || path.file_name().is_some() && !path.is_symlink();
+        if component == Component::ParentDir && plain() {
+            path.pop();
+        } else if component != Component::CurDir {
+            path.push(component);
+        }
+    }
+    path
 }
 
 /// Why a key of the node file is none.

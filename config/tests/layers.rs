@@ -90,6 +90,17 @@ fn paths_are_relative_to_the_node_file_whoever_gives_them() {
 }
 
 #[test]
+fn a_path_over_a_symbolic_link_is_followed_as_the_system_does() {
+    let network = Network::new();
+    let deep = network.dir.path().join("a/b");
+    std::fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::symlink(&deep, network.dir.path().join("node-0/link")).unwrap();
+    std::fs::rename(network.committee_file(), network.dir.path().join("a/committee.toml")).unwrap();
+    network.set("", "committee = \"link/../committee.toml\"");
+    assert_eq!(network.load().unwrap().committee.size(), 4);
+}
+
+#[test]
 fn a_client_address_for_everybody_needs_the_word_open() {
     let network = Network::new();
     network.set("listen", "client = \"0.0.0.0:9601\"");
@@ -122,7 +133,7 @@ fn the_annotated_examples_are_the_defaults() {
     std::fs::copy(examples.join("committee.toml"), dir.path().join("committee.toml")).unwrap();
     std::fs::copy(examples.join("node.toml"), node.join("node.toml")).unwrap();
     support::key(0).save(&node.join("node.key")).unwrap();
-    let config = rorqual_config::load_node(&node.join("node.toml"), &[], []).unwrap();
+    let config = rorqual_config::load_node(&node.join("node.toml"), &[], &[]).unwrap();
     assert_eq!(config.parameters, NodeParameters::default());
     assert_eq!(config.committee.member(config.me).name, "node-0");
 }

@@ -111,7 +111,7 @@ fn a_bad_value_in_a_committee_file_is_refused_with_its_remedy() {
         let network = Network::new();
         network.edit(&network.committee_file(), from, to);
         let errors = network.errors(network.load());
-        let line = format!("DIR/node-0/../committee.toml: {expected}");
+        let line = format!("DIR/committee.toml: {expected}");
         let same = errors[0] == line || expected.ends_with(": ") && errors[0].starts_with(&line);
         assert!(same, "{from} -> {to}:\n{}\n{line}", errors[0]);
     }
@@ -133,8 +133,8 @@ fn every_error_of_every_file_is_reported_at_once() {
         "DIR/node-0/node.toml: log.colour = true: ",
         "DIR/node-0/node.toml: key = DIR/node-0/node.key: there is no such file: ",
         "DIR/node-0/node.toml: consensus.leader_timeout = 1ms: ",
-        "DIR/node-0/../committee.toml: protocol.gc_depth = 1: ",
-        "DIR/node-0/../committee.toml: members[1].address = nowhere: ",
+        "DIR/committee.toml: protocol.gc_depth = 1: ",
+        "DIR/committee.toml: members[1].address = nowhere: ",
         "environment variable RORQUAL__DURABILITY: durability = none: ",
         "flag: store.reader_threads = 0: ",
     ] {
@@ -178,10 +178,8 @@ fn a_missing_file_is_one_sentence_that_names_it() {
     std::fs::remove_file(network.committee_file()).unwrap();
     assert_eq!(
         network.errors(network.load()),
-        [
-            "DIR/node-0/node.toml: committee = DIR/node-0/../committee.toml: there is no such file: give the path of the \
-          committee file that all nodes share"
-        ]
+        ["DIR/node-0/node.toml: committee = DIR/committee.toml: there is no such file: give the path of the \
+          committee file that all nodes share"]
     );
     std::fs::remove_file(network.node_file()).unwrap();
     assert_eq!(
@@ -254,7 +252,7 @@ fn few_members_need_the_word_development() {
     network.edit(&network.committee_file(), "development = true", "development = false");
     assert_eq!(
         network.errors(network.load()),
-        ["DIR/node-0/../committee.toml: members = 3: fewer than 4 members tolerate no fault: add members, or write \
+        ["DIR/committee.toml: members = 3: fewer than 4 members tolerate no fault: add members, or write \
           `development = true` at the top of the file"]
     );
 }

@@ -93,7 +93,7 @@ impl Network {
         let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
         };
-        load_node(&self.node_file(), &pairs(flags), pairs(env))
+        load_node(&self.node_file(), &pairs(flags), &pairs(env))
     }
 
     /// The errors, with the temporary folder shown as `DIR`.

@@ -1,5 +1,7 @@
 //! `rorqual testnet`: a committee and one directory per node, for a cluster on this machine.
 
+mod ports;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,6 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::error::print;
 use super::keygen::from_key_file;
-use super::ports;
 
 /// Arguments of `rorqual testnet`.
 #[derive(clap::Args)]
