@@ -17,6 +17,8 @@
 //! - `send`: queues, lanes and the three ways to send; `request`: answers matched to questions.
 //! - [`Links`]: all of it under one handle.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod connection;
 mod dialer;
 mod error;

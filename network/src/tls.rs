@@ -13,9 +13,7 @@ use rorqual_config::{KeyPair, PublicKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{
-    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
@@ -235,7 +233,7 @@ mod tests {
     #[test]
     fn the_certified_key_signs_for_the_public_key() {
         let key = KeyPair::from_seed([9; 32]);
-        let public = certified(&key).key.public_key().unwrap();
-        assert_eq!(spki_key(&public), Some(key.public()));
+        let certified = certified(&key);
+        assert_eq!(spki_key(&certified.key.public_key().unwrap()), Some(key.public()));
     }
 }

@@ -1,0 +1,314 @@
+//! From a TCP connection of anybody to an authenticated connection of a peer with a lower index.
+//!
+//! Promises: a stranger costs a bounded amount of memory for a bounded time and is counted by reason. When too many
+//! connections are half open, the oldest of the address with most of them goes: one flooding address does not keep the
+//! others out. Nothing a stranger sends is logged above debug.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rorqual_config::PublicKey;
+use rorqual_config::committee::AuthorityIndex;
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::connection::{Connection, prepare};
+use crate::frame::{FrameError, write_frame};
+use crate::handshake::{Hello, Refusal, check_hello, hello_frame, refusal_frame};
+use crate::peer::Arrival;
+use crate::statistics::RefusedCounters;
+use crate::{LinkConfig, NetworkError, PEER_ALPN, tls};
+
+/// Connections the kernel holds for us to accept.
+const BACKLOG: u32 = 1_024;
+
+/// Pause after the system could not accept, usually for lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound address. Peers that connect wait until [`crate::Links::start`] takes it.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds. Port 0 chooses a free one, see [`Self::local_addr`].
+    ///
+    /// # Errors
+    /// [`NetworkError`] naming the address and, where it is in use, the remedy.
+    pub async fn bind(address: SocketAddr) -> Result<Self, NetworkError> {
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::AddrInUse => NetworkError::AddressInUse { address },
+            _ => NetworkError::Bind { address, source },
+        };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+        socket.set_reuseaddr(true).map_err(failed)?;
+        socket.bind(address).map_err(failed)?;
+        let inner = socket.listen(BACKLOG).map_err(failed)?;
+        let address = inner.local_addr().map_err(failed)?;
+        Ok(Self { inner, address })
+    }
+
+    /// The address peers connect to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// What every handshake needs.
+pub(crate) struct Reception {
+    acceptor: TlsAcceptor,
+    hello: Hello,
+    timeout: Duration,
+    members: HashMap<PublicKey, (AuthorityIndex, mpsc::Sender<Arrival>)>,
+    half_open: HalfOpen,
+    refused: Arc<RefusedCounters>,
+}
+
+impl Reception {
+    /// `arrivals` has a sender for every peer with a lower index.
+    pub(crate) fn new(
+        config: &LinkConfig,
+        hello: Hello,
+        arrivals: &HashMap<AuthorityIndex, mpsc::Sender<Arrival>>,
+        refused: Arc<RefusedCounters>,
+    ) -> Self {
+        let members = config
+            .peers
+            .iter()
+            .filter_map(|peer| arrivals.get(&peer.index).map(|sender| (peer.public_key, (peer.index, sender.clone()))));
+        Self {
+            acceptor: TlsAcceptor::from(server_config(config, &refused)),
+            hello,
+            timeout: config.limits.handshake_timeout,
+            members: members.collect(),
+            half_open: HalfOpen::new(config.limits.max_half_open),
+            refused,
+        }
+    }
+
+    async fn handshake(&self, tcp: TcpStream) -> Result<(), Rejection> {
+        let tcp = prepare(tcp).map_err(Rejection::Tls)?;
+        let tls = self.acceptor.accept(tcp).await.map_err(Rejection::Tls)?;
+        let key = tls::peer_key(tls.get_ref().1).ok_or(Rejection::Alpn)?;
+        if !tls::has_alpn(tls.get_ref().1, PEER_ALPN) {
+            return Err(Rejection::Alpn);
+        }
+        let (owner, peer) = self.members.get(&key).ok_or(Rejection::Alpn)?;
+        let mut connection = Connection::new(TlsStream::Server(tls));
+        let frame = connection.reader.next().await.map_err(Rejection::Frame)?;
+        let hello = match check_hello(&frame, &self.hello, *owner) {
+            Ok(hello) => hello,
+            Err(refusal) => {
+                // Best effort: the dialer is told why if it listens.
+                let _ = write_frame(&mut connection.writer, refusal_frame(&refusal)).await;
+                let _ = connection.writer.shutdown().await;
+                return Err(Rejection::Refused(*owner, refusal));
+            }
+        };
+        let answer = Hello { stream: hello.stream, session: hello.session, ..self.hello };
+        write_frame(&mut connection.writer, hello_frame(&answer)).await.map_err(Rejection::Tls)?;
+        let arrival = Arrival { stream: hello.stream, session: hello.session, connection };
+        // A peer that connects faster than its links can be replaced loses the connection and dials again.
+        let _ = peer.try_send(arrival);
+        Ok(())
+    }
+
+    fn count(&self, rejection: &Rejection) {
+        let refused = &self.refused;
+        let counter = match rejection {
+            Rejection::Tls(error) if is_counted_by_the_verifier(error) => return,
+            Rejection::Tls(error) if is_without_key(error) => &refused.no_committee_key,
+            Rejection::Tls(_) | Rejection::Alpn => &refused.tls,
+            Rejection::Frame(FrameError::Oversized { .. }) => &refused.oversized_frame,
+            Rejection::Frame(_) | Rejection::Refused(_, Refusal::Malformed) => &refused.malformed,
+            Rejection::Refused(_, Refusal::WrongVersion { .. }) => &refused.wrong_version,
+            Rejection::Refused(_, Refusal::WrongChain { .. } | Refusal::WrongEpoch { .. }) => &refused.wrong_chain,
+            Rejection::Refused(_, Refusal::WrongAuthor { .. }) => &refused.wrong_author,
+            Rejection::Timeout => &refused.handshake_timeout,
+            Rejection::Evicted => &refused.too_many_half_open,
+        };
+        counter.add(1);
+    }
+}
+
+/// Why a connection did not become an [`Arrival`].
+#[derive(Debug, thiserror::Error)]
+enum Rejection {
+    #[error("TLS: {0}")]
+    Tls(std::io::Error),
+    #[error("TLS without our application protocol")]
+    Alpn,
+    #[error("no hello: {0}")]
+    Frame(FrameError),
+    #[error("member {0}: {1}")]
+    Refused(AuthorityIndex, Refusal),
+    #[error("no hello in time")]
+    Timeout,
+    #[error("closed for a newer connection")]
+    Evicted,
+}
+
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn is_counted_by_the_verifier(error: &std::io::Error) -> bool {
+    let refused = rustls::Error::InvalidCertificate(rustls::CertificateError::ApplicationVerificationFailure);
+    tls_error(error) == Some(&refused)
+}
+
+fn is_without_key(error: &std::io::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_)))
+}
+
+/// Accepts keys of members with a lower index; counts the others by what they are.
+fn server_config(config: &LinkConfig, refused: &Arc<RefusedCounters>) -> Arc<ServerConfig> {
+    let (me, own) = (config.me, config.key.public());
+    let members: HashMap<PublicKey, AuthorityIndex> =
+        config.peers.iter().map(|peer| (peer.public_key, peer.index)).collect();
+    let refused = Arc::clone(refused);
+    let allowed = move |key: &PublicKey| {
+        let counter = match members.get(key) {
+            _ if *key == own => &refused.own_key,
+            Some(index) if *index < me => return true,
+            Some(_) => &refused.wrong_direction,
+            None => &refused.no_committee_key,
+        };
+        counter.add(1);
+        false
+    };
+    tls::server_config(&config.key, Arc::new(allowed), PEER_ALPN)
+}
+
+/// Connections without a hello yet.
+struct HalfOpen {
+    limit: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    /// Oldest first.
+    entries: VecDeque<(u64, IpAddr, CancellationToken)>,
+}
+
+impl HalfOpen {
+    fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), table: Mutex::default() }
+    }
+
+    /// Enters a connection; another one may have to go for it. It leaves when what is returned is dropped.
+    fn enter(&self, address: IpAddr) -> (Seat<'_>, CancellationToken) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.entries.len() >= self.limit
+            && let Some((_, _, token)) = table.victim().and_then(|at| table.entries.remove(at))
+        {
+            token.cancel();
+        }
+        let token = CancellationToken::new();
+        let id = table.next;
+        table.next += 1;
+        table.entries.push_back((id, address, token.clone()));
+        (Seat { half_open: self, id }, token)
+    }
+}
+
+impl Table {
+    /// The oldest entry of the address with most entries.
+    fn victim(&self) -> Option<usize> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (_, address, _) in &self.entries {
+            *counts.entry(*address).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        self.entries.iter().position(|(_, address, _)| counts.get(address) == Some(&most))
+    }
+}
+
+struct Seat<'a> {
+    half_open: &'a HalfOpen,
+    id: u64,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut table = self.half_open.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.entries.retain(|(id, _, _)| *id != self.id);
+    }
+}
+
+/// Accepts until cancelled; then nothing listens any more.
+pub(crate) async fn listen(
+    listener: Listener,
+    reception: Arc<Reception>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.inner.accept() => accepted,
+            () = cancel.cancelled() => return,
+        };
+        match accepted {
+            Ok((tcp, from)) => {
+                tracker.spawn(receive(Arc::clone(&reception), tcp, from, cancel.clone()));
+            }
+            Err(error) => {
+                reception.refused.accept_failed.add(1);
+                debug!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn receive(reception: Arc<Reception>, tcp: TcpStream, from: SocketAddr, cancel: CancellationToken) {
+    let (_seat, evicted) = reception.half_open.enter(from.ip());
+    let result = tokio::select! {
+        result = timeout(reception.timeout, reception.handshake(tcp)) => result.unwrap_or(Err(Rejection::Timeout)),
+        () = evicted.cancelled() => Err(Rejection::Evicted),
+        () = cancel.cancelled() => return,
+    };
+    if let Err(rejection) = result {
+        reception.count(&rejection);
+        debug!(%from, %rejection, "connection refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flooding_address_loses_its_own_oldest_connection() {
+        let half_open = HalfOpen::new(3);
+        let (flood, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let (_honest, honest) = half_open.enter(other);
+        let (_first, first) = half_open.enter(flood);
+        let (_second, second) = half_open.enter(flood);
+        let (_third, third) = half_open.enter(flood);
+        assert!(first.is_cancelled());
+        assert!(!honest.is_cancelled() && !second.is_cancelled() && !third.is_cancelled());
+    }
+
+    #[test]
+    fn a_finished_handshake_makes_room() {
+        let half_open = HalfOpen::new(1);
+        let (seat, first) = half_open.enter(IpAddr::from([10, 0, 0, 1]));
+        drop(seat);
+        let _second = half_open.enter(IpAddr::from([10, 0, 0, 1]));
+        assert!(!first.is_cancelled());
+    }
+}
