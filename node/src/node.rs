@@ -7,14 +7,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rorqual_config::Committee;
 use rorqual_config::load::NodeConfig;
+use rorqual_config::parameters::Listen;
+use rorqual_config::{Committee, Digest};
 use rorqual_network::{LinkConfig, Limits, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
-use rorqual_protocol::types::Sequence;
-use rorqual_protocol::{Core, Halt};
+use rorqual_protocol::types::{CommitIndex, Delivery, Sequence};
+use rorqual_protocol::{Core, Effect, Halt, Input};
 use rorqual_store::{Store, StoreError};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -26,9 +29,10 @@ use crate::clients::receipts::Receipts;
 use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
 use crate::consensus::effects::{Rooms, Stop};
 use crate::consensus::recovery::{self, RecoveryError};
-use crate::execution::{self, ExecutionSetup};
+use crate::execution::log::LogReader;
+use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Stages};
 use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
@@ -163,6 +167,12 @@ struct Supervisor {
 }
 
 impl Supervisor {
+    fn new() -> (Self, mpsc::Receiver<NodeError>, watch::Receiver<Option<String>>) {
+        let (cause, causes) = mpsc::channel(1);
+        let (failure, failures) = watch::channel(None);
+        (Self { cause, failure, stopping: CancellationToken::new() }, causes, failures)
+    }
+
     fn spawn<E: Into<NodeError>>(
         &self,
         name: &'static str,
@@ -173,7 +183,6 @@ impl Supervisor {
         tokio::spawn(async move {
             let outcome: Result<Result<(), NodeError>, _> = task.await;
             let cause = match outcome {
-                Ok(Ok(())) if this.stopping.is_cancelled() => return,
                 Ok(Ok(())) => NodeError::Other(format!("{name} ended without a reason")),
                 Ok(Err(cause)) => cause,
                 Err(panic) => NodeError::Other(format!("{name} panicked: {panic}")),
@@ -187,6 +196,212 @@ impl Supervisor {
             let _ = this.cause.try_send(cause);
         });
     }
+
+    fn consensus(&self, setup: ConsensusSetup) {
+        self.spawn("consensus", async move {
+            match Consensus::run(setup).await {
+                Stop::Halt(halt) => Err(NodeError::Halt(halt)),
+                Stop::Store(error) => Err(NodeError::Store(error)),
+                Stop::Closed => {
+                    // The neighbour's own reason is the one to show; it is there already or follows at once.
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    Err(NodeError::Other(Stop::Closed.to_string()))
+                }
+            }
+        });
+    }
+
+    fn maker(&self, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.spawn("batch", async move {
+            task.await?;
+            // Drained by a clean stop: the room is empty, not broken.
+            stopping.cancelled().await;
+            Ok::<(), StoreError>(())
+        });
+    }
+
+    fn execution(&self, task: JoinHandle<Result<(), ExecutionError>>) {
+        self.spawn("execution", async move {
+            match task.await {
+                Ok(result) => result.map_err(|error| NodeError::Execution(error.to_string())),
+                Err(panic) => Err(NodeError::Execution(panic.to_string())),
+            }
+        });
+    }
+
+    fn store(&self, store: Store) {
+        self.spawn("store", async move { Err::<(), StoreError>(store.failed().await) });
+    }
+
+    fn http(&self, listener: TcpListener, operator: Arc<View>) {
+        let stopping = self.stopping.clone();
+        self.spawn("http", async move {
+            let served = http::serve(listener, operator, stopping).await;
+            served.map_err(|error| NodeError::Other(format!("operator endpoint: {error}")))
+        });
+    }
+}
+
+/// The sockets of a node, all bound before anything is started.
+struct Listeners {
+    peers: Listener,
+    clients: TcpListener,
+    http: TcpListener,
+}
+
+impl Listeners {
+    async fn bind(listen: &Listen) -> Result<Self, NodeError> {
+        Ok(Self {
+            peers: Listener::bind(listen.peer).await?,
+            clients: clients::bind(listen.client).await.map_err(NodeError::Other)?,
+            http: http::bind(listen.http).await.map_err(NodeError::Other)?,
+        })
+    }
+}
+
+/// What every room gets a share of.
+struct Commons {
+    config: NodeConfig,
+    committee: Arc<Committee>,
+    store: Store,
+    metrics: Arc<Metrics>,
+    stages: Stages,
+    inputs: mpsc::Sender<Input>,
+    receipts: Receipts,
+    closing: CancellationToken,
+    stopping: CancellationToken,
+}
+
+/// The core as recovery found it, and where own batches continue.
+struct RecoveredCore {
+    core: Core,
+    effects: Vec<Effect>,
+    clock: Clock,
+    highest: Vec<Sequence>,
+    next: Sequence,
+    sealed_from: Sequence,
+}
+
+impl Commons {
+    async fn recover_core(&self, execution: &Execution) -> Result<RecoveredCore, NodeError> {
+        let found = recovery::load(&self.store, execution.recovered, execution.state_digests.clone()).await?;
+        let sealed_from = found.own_batches.first().map_or(found.last_sealed, |batch| batch.sequence);
+        let clock = Clock::start();
+        let setup = Setup {
+            committee: self.committee.clone(),
+            me: self.config.me,
+            key: self.config.key.clone(),
+            parameters: self.config.parameters.consensus.clone(),
+        };
+        let (core, effects) = Core::recover(setup, found.recovered, clock.now())?;
+        let highest: Vec<Sequence> =
+            self.committee.authorities().map(|author| core.highest_delivered(author)).collect();
+        let next = found.last_sealed.max(highest[self.config.me.usize()]).next();
+        Ok(RecoveredCore { core, effects, clock, highest, next, sealed_from })
+    }
+
+    fn intake(&self, highest: &[Sequence]) -> Intake {
+        let quota = self.config.parameters.batch.author_quota_bytes;
+        Intake::new(
+            self.committee.clone(),
+            self.config.me,
+            self.store.clone(),
+            highest,
+            quota,
+            self.metrics.clone(),
+        )
+    }
+
+    fn payload_setup(&self, links: &Links, intake: &Intake) -> PayloadSetup {
+        PayloadSetup {
+            me: self.config.me,
+            store: self.store.clone(),
+            links: links.clone(),
+            intake: intake.clone(),
+            consensus: self.inputs.clone(),
+            grace: self.config.parameters.consensus.payload_grace,
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    fn maker_setup(&self, links: &Links, next: Sequence, seal_below: watch::Receiver<Sequence>) -> MakerSetup {
+        let parameters = &self.config.parameters;
+        MakerSetup {
+            max_bytes: parameters.batch.max_bytes as usize,
+            max_delay: parameters.batch.max_delay,
+            queue_bytes: parameters.client.max_bytes_in_flight as usize,
+            next,
+            seal_below,
+            spreader: Spreader {
+                links: links.clone(),
+                committee: self.committee.clone(),
+                me: self.config.me,
+                consensus: self.inputs.clone(),
+            },
+            store: self.store.clone(),
+            receipts: self.receipts.clone(),
+            stages: self.stages.clone(),
+            metrics: self.metrics.clone(),
+            shutdown: self.closing.clone(),
+        }
+    }
+
+    fn fetcher(&self, links: &Links) -> Fetcher {
+        Fetcher {
+            links: links.clone(),
+            committee: self.committee.clone(),
+            consensus: self.inputs.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Execution recovers first: what it has applied decides what consensus delivers again.
+    async fn execution(
+        &self,
+        deliveries: mpsc::Receiver<Arc<Delivery>>,
+        executed: mpsc::Sender<(CommitIndex, Digest)>,
+    ) -> Result<Execution, NodeError> {
+        execution::start(ExecutionSetup {
+            store: self.store.clone(),
+            committee: self.committee.clone(),
+            me: self.config.me,
+            parameters: self.config.parameters.clone(),
+            deliveries,
+            executed,
+            receipts: self.receipts.clone(),
+            shutdown: self.stopping.clone(),
+        })
+        .await
+        .map_err(|error| NodeError::Execution(error.to_string()))
+    }
+
+    fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>) {
+        let setup = clients::ClientsSetup {
+            committee: self.committee.clone(),
+            me: self.config.me,
+            parameters: self.config.parameters.client.clone(),
+            maker,
+            log,
+            store: self.store.clone(),
+            receipts: self.receipts.clone(),
+            status: view.status_source(),
+            closing: self.closing.clone(),
+        };
+        view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));
+    }
+
+    fn announce(&self) {
+        let listen = &self.config.parameters.listen;
+        info!(
+            node = %self.committee.member(self.config.me).name,
+            chain = %&self.committee.chain_id().to_string()[..16],
+            peer = %listen.peer,
+            client = %listen.client,
+            http = %listen.http,
+            "ready: all listeners are bound"
+        );
+    }
 }
 
 impl Opened {
@@ -196,196 +411,89 @@ impl Opened {
     /// [`NodeError`]; nothing is left running.
     pub async fn start(self) -> Result<Node, NodeError> {
         let Self { config, store } = self;
-        let parameters = config.parameters.clone();
+        recovery::check_boot(&store, config.me).await.map_err(NodeError::Other)?;
+        let listeners = Listeners::bind(&config.parameters.listen).await?;
         let committee = Arc::new(config.committee.clone());
-        let me = config.me;
-        recovery::check_boot(&store, me).await.map_err(NodeError::Other)?;
-        let peers = Listener::bind(parameters.listen.peer).await?;
-        let clients_listener = clients::bind(parameters.listen.client).await.map_err(NodeError::Other)?;
-        let http_listener = http::bind(parameters.listen.http).await.map_err(NodeError::Other)?;
-
-        let (closing, stopping) = (CancellationToken::new(), CancellationToken::new());
-        let (cause_sender, cause) = mpsc::channel(1);
-        let (failure_sender, failure) = watch::channel(None);
-        let supervisor = Supervisor { cause: cause_sender, failure: failure_sender, stopping: stopping.clone() };
         let metrics =
             Arc::new(Metrics::new(&committee).map_err(|error| NodeError::Other(format!("metrics: {error}")))?);
-        let stages = metrics.stages();
-
         let (inputs, consensus_inputs) = mpsc::channel(CONSENSUS_QUEUE);
         let (deliveries, execution_deliveries) = mpsc::channel(EXECUTION_QUEUE);
         let (executed, consensus_executed) = mpsc::channel(EXECUTED_QUEUE);
-
-        // Execution recovers first: what it has applied decides what consensus delivers again.
-        let receipts = Receipts::default();
-        let execution = execution::start(ExecutionSetup {
-            store: store.clone(),
-            committee: committee.clone(),
-            me,
-            parameters: parameters.clone(),
-            deliveries: execution_deliveries,
-            executed,
-            receipts: receipts.clone(),
-            shutdown: stopping.clone(),
-        })
-        .await
-        .map_err(|error| NodeError::Execution(error.to_string()))?;
-        let found = recovery::load(&store, execution.recovered, execution.state_digests.clone()).await?;
-        let sealed_from = found.own_batches.first().map_or(found.last_sealed, |batch| batch.sequence);
-        let clock = Clock::start();
-        let setup = Setup {
-            committee: committee.clone(),
-            me,
-            key: config.key.clone(),
-            parameters: parameters.consensus.clone(),
-        };
-        let (core, effects) = Core::recover(setup, found.recovered, clock.now())?;
-        let highest: Vec<Sequence> = committee.authorities().map(|author| core.highest_delivered(author)).collect();
-        let next = found.last_sealed.max(highest[me.usize()]).next();
-
-        let (links, inbound) = Links::start(peers, link_config(&config, &committee));
-        let quota = parameters.batch.author_quota_bytes;
-        let intake = Intake::new(committee.clone(), me, store.clone(), &highest, quota, metrics.clone());
-        let server = Server::spawn(&links, &store, &committee);
-        let fetcher = Fetcher {
-            links: links.clone(),
-            committee: committee.clone(),
-            consensus: inputs.clone(),
-            metrics: metrics.clone(),
-        };
-        let (payload, payload_task) = PayloadSync::new(PayloadSetup {
-            me,
-            store: store.clone(),
-            links: links.clone(),
-            intake: intake.clone(),
-            consensus: inputs.clone(),
-            grace: parameters.consensus.payload_grace,
-            metrics: metrics.clone(),
-        });
         let (seal_below_sender, seal_below) = watch::channel(Sequence(0));
-        let (maker, maker_task) = Maker::new(MakerSetup {
-            max_bytes: parameters.batch.max_bytes as usize,
-            max_delay: parameters.batch.max_delay,
-            queue_bytes: parameters.client.max_bytes_in_flight as usize,
-            next,
-            seal_below,
-            spreader: Spreader {
-                links: links.clone(),
-                committee: committee.clone(),
-                me,
-                consensus: inputs.clone(),
-            },
+        let (supervisor, cause, failure) = Supervisor::new();
+        let commons = Commons {
+            stages: metrics.stages(),
+            closing: CancellationToken::new(),
+            stopping: supervisor.stopping.clone(),
+            receipts: Receipts::default(),
+            config,
+            committee: committee.clone(),
             store: store.clone(),
-            receipts: receipts.clone(),
-            stages: stages.clone(),
-            metrics: metrics.clone(),
-            shutdown: closing.clone(),
-        });
-        let (status_sender, status) = watch::channel(core.status());
+            metrics,
+            inputs,
+        };
+        let execution = commons.execution(execution_deliveries, executed).await?;
+        let recovered = commons.recover_core(&execution).await?;
+        let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
+        let intake = commons.intake(&recovered.highest);
+        let server = Server::spawn(&links, &store, &committee);
+        let (payload, payload_task) = PayloadSync::new(commons.payload_setup(&links, &intake));
+        let (maker, maker_task) = Maker::new(commons.maker_setup(&links, recovered.next, seal_below));
+        let (status_sender, status) = watch::channel(recovered.core.status());
         let view = Arc::new(View::new(ViewSetup {
-            config: config.clone(),
+            config: commons.config.clone(),
             store: store.clone(),
             links: links.clone(),
             log: execution.log.clone(),
             status,
             maker: maker.clone(),
             intake: intake.clone(),
-            metrics: metrics.clone(),
+            metrics: commons.metrics.clone(),
             failure: failure.clone(),
-            closing: closing.clone(),
+            closing: commons.closing.clone(),
         }));
         let router = Router {
             committee: committee.clone(),
-            consensus: inputs.clone(),
+            consensus: commons.inputs.clone(),
             server: server.clone(),
             payload: payload.clone(),
             intake: intake.clone(),
-            metrics: metrics.clone(),
+            metrics: commons.metrics.clone(),
         };
-        let consensus = Consensus::run(ConsensusSetup {
-            core,
-            effects,
-            clock,
-            rooms: Rooms {
-                committee: committee.clone(),
-                me,
-                store: store.clone(),
-                durability: parameters.durability,
-                links: links.clone(),
-                fetcher,
-                payload,
-                server,
-                intake,
-                execution: deliveries,
-                seal_below: seal_below_sender,
-                stages,
-                metrics,
-            },
-            sealed_from,
+        let rooms = Rooms {
+            committee: committee.clone(),
+            me: commons.config.me,
+            store: store.clone(),
+            durability: commons.config.parameters.durability,
+            links: links.clone(),
+            fetcher: commons.fetcher(&links),
+            payload,
+            server,
+            intake,
+            execution: deliveries,
+            seal_below: seal_below_sender,
+            stages: commons.stages.clone(),
+            metrics: commons.metrics.clone(),
+        };
+        supervisor.consensus(ConsensusSetup {
+            core: recovered.core,
+            effects: recovered.effects,
+            clock: recovered.clock,
+            rooms,
+            sealed_from: recovered.sealed_from,
             inputs: consensus_inputs,
             executed: consensus_executed,
             status: status_sender,
         });
-        supervisor.spawn("consensus", async move {
-            match consensus.await {
-                Stop::Halt(halt) => Err(NodeError::Halt(halt)),
-                Stop::Store(error) => Err(NodeError::Store(error)),
-                // The neighbour's own reason is the one to show; it is there first or follows at once.
-                Stop::Closed => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    Err(NodeError::Other(Stop::Closed.to_string()))
-                }
-            }
-        });
         inbound.into_iter().for_each(|peer| router.spawn(peer));
         supervisor.spawn("payload", payload_task);
-        let drained = stopping.clone();
-        supervisor.spawn("batch", async move {
-            maker_task.await?;
-            // Drained by a clean stop: the room is empty, not broken.
-            drained.cancelled().await;
-            Ok::<(), StoreError>(())
-        });
-        let execution_task = execution.task;
-        supervisor.spawn("execution", async move {
-            match execution_task.await {
-                Ok(result) => result.map_err(|error| NodeError::Execution(error.to_string())),
-                Err(panic) => Err(NodeError::Execution(panic.to_string())),
-            }
-        });
-        let failed_store = store.clone();
-        supervisor.spawn("store", async move { Err::<(), StoreError>(failed_store.failed().await) });
-        let http_stop = stopping.clone();
-        let operator = view.clone();
-        supervisor.spawn("http", async move {
-            http::serve(http_listener, operator, http_stop)
-                .await
-                .map_err(|error| NodeError::Other(format!("operator endpoint: {error}")))
-        });
-        let clients = clients::spawn(
-            clients::ClientsSetup {
-                committee: committee.clone(),
-                me,
-                parameters: parameters.client.clone(),
-                maker,
-                log: execution.log,
-                store: store.clone(),
-                receipts,
-                status: view.status_source(),
-                closing: closing.clone(),
-            },
-            clients_listener,
-            stopping.clone(),
-        );
-        view.attach_clients(clients);
-        info!(
-            node = %committee.member(me).name,
-            chain = %&committee.chain_id().to_string()[..16],
-            peer = %parameters.listen.peer,
-            client = %parameters.listen.client,
-            http = %parameters.listen.http,
-            "ready: all listeners are bound"
-        );
+        supervisor.maker(maker_task);
+        supervisor.execution(execution.task);
+        supervisor.store(store.clone());
+        supervisor.http(listeners.http, view.clone());
+        commons.spawn_clients(listeners.clients, maker, execution.log, &view);
+        commons.announce();
+        let (closing, stopping) = (commons.closing, commons.stopping);
         Ok(Node { committee, store, links, failure, cause, closing, stopping, view })
     }
 }

@@ -92,6 +92,12 @@ impl Consensus {
     /// Waits for one thing to happen and acts on it.
     async fn turn(&mut self) -> Result<(), Stop> {
         let deadline = self.effects.timer.map(|at| self.clock.at(at));
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            // Inputs that never cease must not keep a timer from firing.
+            let input = self.on_timer();
+            self.step(input).await?;
+            return Ok(());
+        }
         let input = tokio::select! {
             biased;
             Some((token, result)) = next_persisted(&mut self.effects.persists), if !self.effects.persists.is_empty() => {
