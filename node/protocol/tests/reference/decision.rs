@@ -14,6 +14,14 @@ pub enum Decision {
 }
 
 impl Decision {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Commit(_) => "commit",
+            Self::Skip => "skip",
+            Self::Undecided => "undecided",
+        }
+    }
+
     pub fn committed(&self) -> Option<BlockRef> {
         match self {
             Self::Commit(block) => Some(*block),
@@ -36,7 +44,7 @@ impl View<'_> {
         decisions
     }
 
-    fn direct(&self, slot: Slot) -> Decision {
+    pub fn direct(&self, slot: Slot) -> Decision {
         let candidates = self.candidates(slot);
         for candidate in &candidates {
             let certificates = self.at_round(slot.0.plus(2)).filter(|c| self.certifies(c, candidate));

@@ -4,7 +4,7 @@
 mod decision;
 mod linear;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::{AuthorityIndex, Committee};
@@ -66,6 +66,17 @@ pub fn commits<'a>(committee: &Committee, blocks: impl IntoIterator<Item = &'a V
         }
         round = round.next();
     }
+}
+
+/// The ways in which slots were decided, so that a test can tell whether it saw them all.
+pub fn ways<'a>(
+    committee: &Committee,
+    blocks: impl IntoIterator<Item = &'a VerifiedBlock>,
+) -> BTreeSet<(bool, &'static str)> {
+    let blocks = blocks.into_iter().map(|b| (b.reference(), b.clone())).collect();
+    let view = View { committee, blocks };
+    let way = |(slot, decision): (&Slot, &Decision)| (view.direct(*slot) != Decision::Undecided, decision.name());
+    view.decide_all().iter().map(way).collect()
 }
 
 /// The part of `blocks` that a node can link: every parent linked, or at or below the garbage-collection round.
