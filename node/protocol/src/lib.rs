@@ -11,6 +11,8 @@ pub mod dag;
 pub mod effect;
 pub mod error;
 pub mod input;
+#[cfg(test)]
+mod testing;
 pub mod types;
 
 pub use core::Core;

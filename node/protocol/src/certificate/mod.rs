@@ -1,3 +1,4 @@
 //! Commit votes to certificates, and certificates to trust.
 
 pub mod check;
+pub mod tally;

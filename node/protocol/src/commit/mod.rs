@@ -1,1 +1,9 @@
-//! The commit rule.
+//! The commit rule: from votes in the DAG to one order of blocks and payload (Mysticeti-C, pipelined: every round starts a
+//! wave).
+
+pub mod index;
+pub mod ledger;
+pub mod linearize;
+pub mod rule;
+pub mod schedule;
+pub mod window;

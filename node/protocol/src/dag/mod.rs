@@ -1,1 +1,8 @@
-//! The DAG.
+//! The DAG: what is linked, what waits, and what the network has reached.
+
+pub mod clock;
+pub mod fetch;
+pub mod graph;
+pub mod payload;
+pub mod reach;
+pub mod suspended;
