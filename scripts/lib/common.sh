@@ -1,0 +1,121 @@
+# Shared by all scripts here; sourced, never run.
+# shellcheck shell=bash
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/rorqual"
+# Tools that come from PyPI live here, apart from the system's Python.
+# shellcheck disable=SC2034 # used by the scripts that source this
+TOOLS="$CACHE/tools"
+
+# A machine where rustup was installed, but not for this shell.
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+    PATH="$HOME/.cargo/bin:$PATH"
+fi
+
+# die MESSAGE [CODE]: one sentence on standard error, and the end.
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$1" >&2
+    exit "${2:-1}"
+}
+
+# Where cargo builds: the caller's choice, else the cache that CI keeps, else ./target. RocksDB's C++ takes long to compile,
+# so everything that builds here must agree on one place.
+use_target_dir() {
+    if [ -z "${CARGO_TARGET_DIR:-}" ]; then
+        if [ -d "$CACHE/target" ]; then
+            CARGO_TARGET_DIR="$CACHE/target"
+        else
+            CARGO_TARGET_DIR="$ROOT/target"
+        fi
+    fi
+    export CARGO_TARGET_DIR
+}
+
+# build_binaries NAME...: installs what is missing and builds, unless RORQUAL_BINARY says what to use.
+build_binaries() {
+    local arguments=() name
+    [ -z "${RORQUAL_BINARY:-}" ] || return 0
+    "$ROOT/scripts/bootstrap.sh" build
+    use_target_dir
+    for name in "$@"; do arguments+=(--bin "$name"); done
+    [ -x "$CARGO_TARGET_DIR/release/$1" ] ||
+        echo "Building for the first time: RocksDB is C++ and takes 15 to 30 minutes on two cores, once"
+    (cd "$ROOT" && with_progress "build" cargo build --release --locked "${arguments[@]}")
+}
+
+# with_progress LABEL COMMAND...: runs it with its output in a file, shows that it is alive, and shows the output only if it fails.
+# On a terminal one line is rewritten; elsewhere a line follows every 30 seconds. A function given as COMMAND must join its
+# commands with &&: bash ignores `set -e` in it.
+with_progress() {
+    local label="$1" log pid code=0 start now shown=0
+    shift
+    log="$(mktemp)"
+    start=$SECONDS
+    # A process group of its own, so that whoever ends the script ends everything the step started.
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    set +m
+    trap 'kill -TERM -- "-$STEP_PID" 2>/dev/null; rm -f "$STEP_LOG"; exit 130' INT TERM HUP
+    STEP_PID=$pid STEP_LOG=$log
+    if [ -t 1 ]; then printf '%s …' "$label"; fi
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        now=$((SECONDS - start))
+        if [ -t 1 ]; then
+            if [ "$now" -gt "$shown" ]; then
+                shown=$now
+                printf '\r\033[K%s … %s s  %s' "$label" "$now" "$(last_words "$log")"
+            fi
+        elif [ $((now - shown)) -ge 30 ]; then
+            shown=$now
+            printf '%s … %s s  %s\n' "$label" "$now" "$(last_words "$log")"
+        fi
+    done
+    wait "$pid" || code=$?
+    trap - INT TERM HUP
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+    if [ "$code" = 0 ]; then
+        printf '%s: ok (%s s)\n' "$label" "$((SECONDS - start))"
+    else
+        printf '%s: FAILED (exit code %s after %s s)\n' "$label" "$code" "$((SECONDS - start))"
+        sed 's/^/    /' "$log"
+    fi
+    rm -f "$log"
+    return "$code"
+}
+
+# The last line of a file that says something, without control characters, cut to fit.
+last_words() {
+    tail -n 5 "$1" | tr '\r' '\n' | sed -e 's/\x1b\[[0-9;]*[A-Za-z]//g' -e '/^[[:space:]]*$/d' | tail -n 1 | cut -c 1-80
+}
+
+FAILED=()
+SKIPPED=()
+
+# step LABEL COMMAND...: one step of a gate. A failure is remembered and the next step still runs, so that one run tells all.
+step() {
+    with_progress "$@" || FAILED+=("$1")
+}
+
+# skip LABEL WHY
+skip() {
+    printf '%s: skipped (%s)\n' "$1" "$2"
+    SKIPPED+=("$1")
+}
+
+# verdict: the last line of a gate, and its exit code.
+verdict() {
+    local name
+    if [ "${#FAILED[@]}" -gt 0 ]; then
+        printf -v name '%s, ' "${FAILED[@]}"
+        printf 'FAIL: %s\n' "${name%, }"
+        return 1
+    fi
+    if [ "${#SKIPPED[@]}" -gt 0 ]; then
+        printf -v name '%s, ' "${SKIPPED[@]}"
+        printf 'PASS, but skipped: %s\n' "${name%, }"
+    else
+        printf 'PASS: %s\n' "$1"
+    fi
+}

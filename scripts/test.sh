@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Everything a change must pass, and what CI runs. Nothing is tried twice: a test that fails has failed.
+#
+#   scripts/test.sh          the gate (scripts/check.sh), all tests, a cluster of real processes
+#   scripts/test.sh --long   the same, the tests marked as long, and a cluster whose processes are killed
+set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+cd "$ROOT"
+
+long=""
+case "${1:-}" in
+"") ;;
+--long) long=yes ;;
+*) die "usage: scripts/test.sh [--long]" 2 ;;
+esac
+
+scripts/bootstrap.sh build check benchmark
+use_target_dir
+
+scripts/check.sh || FAILED+=("check")
+
+run_tests() {
+    # nextest gives every test a process of its own; where it is not installed, cargo's own runner does.
+    if command -v cargo-nextest >/dev/null; then
+        cargo nextest run --release --locked --workspace --no-tests pass ${long:+--run-ignored all}
+    else
+        cargo test --release --locked --workspace --lib --bins --tests -- ${long:+--include-ignored}
+    fi
+}
+
+run_python_tests() {
+    python3 -m unittest discover --start-directory scripts/tests --top-level-directory scripts &&
+        benchmark/.venv/bin/python -m unittest discover --start-directory benchmark/tests --top-level-directory benchmark
+}
+
+failed_before=${#FAILED[@]}
+step "build" cargo build --release --locked --workspace --bins
+built=$((${#FAILED[@]} == failed_before))
+step "python tests" run_python_tests
+step "tests${long:+, long ones too}" run_tests
+step "doctests" cargo test --release --locked --quiet --workspace --doc
+if [ "$built" = 1 ]; then
+    step "cluster of four processes" scripts/local_cluster.sh demo
+    [ -z "$long" ] || step "kill -9 of nodes under load" scripts/kill_test.sh
+else
+    skip "cluster of four processes" "nothing was built"
+fi
+verdict "everything that was tested holds"
