@@ -62,34 +62,41 @@ impl Router {
     /// Spawns the tasks of one peer; they end when the links are shut down.
     pub fn spawn(&self, inbound: PeerInbound) {
         let PeerInbound { peer, events, priority, bulk } = inbound;
-        tokio::spawn(self.clone().events(peer, events));
-        tokio::spawn(self.clone().priority(peer, priority));
+        tokio::spawn(self.clone().priority(peer, events, priority));
         tokio::spawn(self.clone().bulk(peer, bulk));
     }
 
-    async fn events(self, peer: AuthorityIndex, mut events: mpsc::Receiver<LinkEvent>) {
-        while let Some(event) = events.recv().await {
-            let name = &self.committee.member(peer).name;
-            let input = match event {
-                LinkEvent::Up => {
-                    info!(peer = %name, "link up");
-                    Input::PeerUp(peer)
-                }
-                LinkEvent::Down { reason } => {
-                    info!(peer = %name, %reason, "link down");
-                    Input::PeerDown(peer)
-                }
+    /// Ups and downs come before the frames of the new link: otherwise the end of the old link could undo a subscription that
+    /// came over the new one.
+    async fn priority(
+        self,
+        peer: AuthorityIndex,
+        mut events: mpsc::Receiver<LinkEvent>,
+        mut frames: mpsc::Receiver<Inbound>,
+    ) {
+        loop {
+            let done = tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.on_event(peer, event).await,
+                Some(inbound) = frames.recv() => self.on_priority(peer, inbound).await,
+                else => return,
             };
-            if self.consensus.send(input).await.is_err() {
-                return;
+            if let Err(refused) = done {
+                self.refuse(peer, &refused);
             }
         }
     }
 
-    async fn priority(self, peer: AuthorityIndex, mut frames: mpsc::Receiver<Inbound>) {
-        while let Some(inbound) = frames.recv().await {
-            if let Err(refused) = self.on_priority(peer, inbound).await {
-                self.refuse(peer, &refused);
+    async fn on_event(&self, peer: AuthorityIndex, event: LinkEvent) -> Result<(), Refused> {
+        let name = &self.committee.member(peer).name;
+        match event {
+            LinkEvent::Up => {
+                info!(peer = %name, "link up");
+                self.tell(Input::PeerUp(peer)).await
+            }
+            LinkEvent::Down { reason } => {
+                info!(peer = %name, %reason, "link down");
+                self.tell(Input::PeerDown(peer)).await
             }
         }
     }
