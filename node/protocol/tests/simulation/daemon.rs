@@ -57,6 +57,7 @@ impl Daemon {
     ) -> Result<Self, Halt> {
         let key: KeyPair = members::key(me);
         let setup = Setup { committee: out.committee.clone(), me, key, parameters: parameters.clone() };
+        disk.open();
         let protocol = out.committee.protocol();
         let recovered = disk.recover(me, protocol.gc_depth, protocol.checkpoint_interval);
         let executed = recovered.executed;

@@ -157,6 +157,11 @@ impl Disk {
         (self.busy_until, self.sync_done) = (0, 0);
     }
 
+    /// A process opens its store: what the store recovered from its log is written anew and synced before it is used.
+    pub fn open(&mut self) {
+        (self.records.synced, self.payload.synced) = (self.records.entries.len(), self.payload.entries.len());
+    }
+
     /// Whether a block would survive the loss of power.
     pub fn is_durable(&self, block: &BlockRef) -> bool {
         self.own_positions.get(block).is_some_and(|position| *position < self.records.synced)
