@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::frame::{FrameBatch, FrameError, FrameReader};
+use crate::frame::{FrameBatch, FrameError, FrameReader, LENGTH_BYTES};
 use crate::handshake::MAX_HANDSHAKE_BYTES;
 use crate::peer::Shared;
 use crate::send::{Kind, MAX_ENVELOPE_BYTES, push_envelope};
@@ -52,6 +52,14 @@ pub(crate) fn prepare(tcp: TcpStream) -> std::io::Result<BufReader<TcpStream>> {
     Ok(BufReader::with_capacity(RECEIVE_BUFFER_BYTES, tcp))
 }
 
+/// Why a half came to its end.
+pub(crate) enum End {
+    /// In order, between two frames.
+    Closed,
+    /// In any other way; the reason is for people.
+    Broken(String),
+}
+
 /// Reads until the connection is of no use, and says why.
 pub(crate) async fn read_half<R: AsyncRead + Unpin>(
     peer: Arc<Shared>,
@@ -59,7 +67,7 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
     stream: Stream,
     mut reader: FrameReader<R>,
     inbound: mpsc::Sender<Inbound>,
-) -> String {
+) -> End {
     reader.set_limit(peer.limits.frame_bytes(stream), true);
     let dead_after = peer.limits.dead_after;
     let mut heard = Instant::now();
@@ -73,7 +81,7 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
                 if reader.received() != received {
                     (heard, received) = (Instant::now(), reader.received());
                 } else if heard.elapsed() >= dead_after {
-                    return format!("nothing heard on the {stream:?} stream for {dead_after:?}");
+                    return End::Broken(format!("nothing heard on the {stream:?} stream for {dead_after:?}"));
                 }
                 silence.as_mut().reset(heard + dead_after);
                 continue;
@@ -81,19 +89,20 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
         };
         let frame = match next {
             Ok(frame) => frame,
+            Err(FrameError::Closed) => return End::Closed,
             Err(error) => {
                 if matches!(error, FrameError::Oversized { .. }) {
                     peer.counters.oversized.add(1);
                 }
-                return format!("{stream:?} stream: {error}");
+                return End::Broken(format!("{stream:?} stream: {error}"));
             }
         };
         let counters = &peer.counters.streams[stream.usize()];
         counters.frames_in.add(1);
-        counters.bytes_in.add(reader.received().wrapping_sub(received));
+        counters.bytes_in.add((LENGTH_BYTES + frame.len()) as u64);
         let Some(delivery) = dispatch(&peer, link, stream, frame) else {
             peer.counters.malformed.add(1);
-            return format!("{stream:?} stream: a frame that is none");
+            return End::Broken(format!("{stream:?} stream: a frame that is none"));
         };
         if let Some(frame) = delivery {
             // An error says that the node wants no more of these: they are discarded.
@@ -139,7 +148,7 @@ pub(crate) async fn write_half<W: AsyncWrite + Unpin>(
     stream: Stream,
     mut writer: W,
     closing: CancellationToken,
-) -> String {
+) -> End {
     let mut batch = FrameBatch::default();
     let mut handed: Vec<oneshot::Sender<()>> = Vec::new();
     let mut next_ping = Instant::now();
@@ -156,7 +165,7 @@ pub(crate) async fn write_half<W: AsyncWrite + Unpin>(
         if batch.is_empty() {
             if closing.is_cancelled() {
                 let _ = writer.shutdown().await;
-                return "closed".to_owned();
+                return End::Closed;
             }
             tokio::select! {
                 () = peer.queues.ready(stream) => {}
@@ -171,7 +180,7 @@ pub(crate) async fn write_half<W: AsyncWrite + Unpin>(
             writer.flush().await
         };
         if let Err(error) = written.await {
-            return format!("{stream:?} stream: {error}");
+            return End::Broken(format!("{stream:?} stream: {error}"));
         }
         let counters = &peer.counters.streams[stream.usize()];
         counters.bytes_out.add(bytes);

@@ -1,6 +1,5 @@
 //! All links of one node under one handle.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +25,8 @@ const EVENTS: usize = 16;
 /// Authenticated connections of one peer that wait to be paired.
 const ARRIVALS: usize = 4;
 
-/// The handle to all links. Clones are cheap and mean the same links; when the last one is dropped the links end as if their
-/// cables were cut; [`Links::shutdown`] ends them in order.
+/// The handle to all links. Clones are cheap and mean the same links; when the last one is dropped the links
+/// end as with [`Links::shutdown`], but nobody waits for it.
 #[derive(Clone)]
 pub struct Links(Arc<Inner>);
 
@@ -68,7 +67,7 @@ impl Links {
         let size = config.peers.iter().map(|peer| peer.index.usize() + 1).max().unwrap_or(0);
         let mut peers = vec![None; size];
         let mut inbounds = Vec::with_capacity(config.peers.len());
-        let mut arrivals = HashMap::new();
+        let mut expected = Vec::new();
         for peer in config.peers.iter().filter(|peer| peer.index != config.me) {
             let shared = Arc::new(Shared::new(peer.clone(), config.limits.clone()));
             peers[peer.index.usize()] = Some(Arc::clone(&shared));
@@ -79,11 +78,11 @@ impl Links {
                 tracker.spawn(dial_for_ever(shared, client, hello, outlets, cancel.clone()));
             } else {
                 let (sender, receiver) = mpsc::channel(ARRIVALS);
-                arrivals.insert(peer.index, sender);
+                expected.push((Arc::clone(&shared), sender));
                 tracker.spawn(accept_for_ever(shared, receiver, outlets, cancel.clone()));
             }
         }
-        let reception = Arc::new(Reception::new(&config, hello, &arrivals, Arc::clone(&refused)));
+        let reception = Arc::new(Reception::new(&config, hello, expected, Arc::clone(&refused)));
         tracker.spawn(listen(listener, reception, tracker.clone(), cancel.clone()));
         (Self(Arc::new(Inner { peers, refused, cancel, tracker })), inbounds)
     }

@@ -24,7 +24,7 @@ use tracing::debug;
 use crate::connection::{Connection, prepare};
 use crate::frame::{FrameError, write_frame};
 use crate::handshake::{Hello, Refusal, check_hello, hello_frame, refusal_frame};
-use crate::peer::Arrival;
+use crate::peer::{Arrival, Shared};
 use crate::statistics::RefusedCounters;
 use crate::{LinkConfig, NetworkError, PEER_ALPN, tls};
 
@@ -70,23 +70,20 @@ pub(crate) struct Reception {
     acceptor: TlsAcceptor,
     hello: Hello,
     timeout: Duration,
-    members: HashMap<PublicKey, (AuthorityIndex, mpsc::Sender<Arrival>)>,
+    members: HashMap<PublicKey, (Arc<Shared>, mpsc::Sender<Arrival>)>,
     half_open: HalfOpen,
     refused: Arc<RefusedCounters>,
 }
 
 impl Reception {
-    /// `arrivals` has a sender for every peer with a lower index.
+    /// `expected` are the peers with a lower index, each with where its connections go.
     pub(crate) fn new(
         config: &LinkConfig,
         hello: Hello,
-        arrivals: &HashMap<AuthorityIndex, mpsc::Sender<Arrival>>,
+        expected: Vec<(Arc<Shared>, mpsc::Sender<Arrival>)>,
         refused: Arc<RefusedCounters>,
     ) -> Self {
-        let members = config
-            .peers
-            .iter()
-            .filter_map(|peer| arrivals.get(&peer.index).map(|sender| (peer.public_key, (peer.index, sender.clone()))));
+        let members = expected.into_iter().map(|(peer, sender)| (peer.peer.public_key, (peer, sender)));
         Self {
             acceptor: TlsAcceptor::from(server_config(config, &refused)),
             hello,
@@ -104,23 +101,24 @@ impl Reception {
         if !tls::has_alpn(tls.get_ref().1, PEER_ALPN) {
             return Err(Rejection::Alpn);
         }
-        let (owner, peer) = self.members.get(&key).ok_or(Rejection::Alpn)?;
+        let (peer, arrivals) = self.members.get(&key).ok_or(Rejection::Alpn)?;
         let mut connection = Connection::new(TlsStream::Server(tls));
         let frame = connection.reader.next().await.map_err(Rejection::Frame)?;
-        let hello = match check_hello(&frame, &self.hello, *owner) {
+        let hello = match check_hello(&frame, &self.hello, peer.peer.index) {
             Ok(hello) => hello,
             Err(refusal) => {
                 // Best effort: the dialer is told why if it listens.
                 let _ = write_frame(&mut connection.writer, refusal_frame(&refusal)).await;
                 let _ = connection.writer.shutdown().await;
-                return Err(Rejection::Refused(*owner, refusal));
+                peer.failed("peer refused", format!("we refused the peer: {refusal}"));
+                return Err(Rejection::Refused(peer.peer.index, refusal));
             }
         };
         let answer = Hello { stream: hello.stream, session: hello.session, ..self.hello };
         write_frame(&mut connection.writer, hello_frame(&answer)).await.map_err(Rejection::Tls)?;
         let arrival = Arrival { stream: hello.stream, session: hello.session, connection };
         // A peer that connects faster than its links can be replaced loses the connection and dials again.
-        let _ = peer.try_send(arrival);
+        let _ = arrivals.try_send(arrival);
         Ok(())
     }
 

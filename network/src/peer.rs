@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::connection::{Connection, read_half, write_half};
+use crate::connection::{Connection, End, read_half, write_half};
 use crate::request::Requests;
 use crate::send::Queues;
 use crate::statistics::{PeerCounters, PeerStatistics};
@@ -23,6 +23,9 @@ use crate::{Inbound, Lane, Limits, LinkEvent, Peer, Stream};
 
 /// How long an orderly shutdown waits for the last frames to leave and for the peer to close.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Pause between warnings about one peer.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Pings whose answers may still come.
 const MAX_PINGS: usize = 8;
@@ -35,7 +38,14 @@ pub(crate) struct Shared {
     pub(crate) requests: Requests,
     pub(crate) counters: PeerCounters,
     pub(crate) round_trip: RoundTrip,
-    last_failure: Mutex<String>,
+    failures: Mutex<Failures>,
+}
+
+/// The last failure, and when one was said aloud.
+#[derive(Default)]
+struct Failures {
+    last: String,
+    said: Option<Instant>,
 }
 
 impl Shared {
@@ -46,20 +56,28 @@ impl Shared {
             requests: Requests::new(limits.max_requests),
             counters: PeerCounters::default(),
             round_trip: RoundTrip::default(),
-            last_failure: Mutex::default(),
+            failures: Mutex::default(),
             limits,
         }
     }
 
-    /// Remembers why there is no link. Said aloud when it is news.
+    /// Remembers why there is no link. Said aloud when it is news, and not more often than a peer that wants to fill our
+    /// log would like.
     pub(crate) fn failed(&self, what: &'static str, reason: String) {
-        let mut last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last == reason {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = failures.last == reason || failures.said.is_some_and(|said| said.elapsed() < QUIET);
+        if quiet {
             debug!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}");
         } else {
             warn!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}");
-            *last = reason;
+            failures.said = Some(Instant::now());
         }
+        failures.last = reason;
+    }
+
+    fn lately_failed(&self) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.said.is_some_and(|said| said.elapsed() < QUIET)
     }
 
     pub(crate) fn statistics(&self) -> PeerStatistics {
@@ -78,7 +96,7 @@ impl Shared {
             oversized: self.counters.oversized.get(),
             malformed: self.counters.malformed.get(),
             stray_answers: self.counters.stray_answers.get(),
-            last_failure: self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            last_failure: self.failures.lock().unwrap_or_else(PoisonError::into_inner).last.clone(),
         }
     }
 }
@@ -242,7 +260,12 @@ pub(crate) async fn run_link(
 ) -> Option<Pair> {
     let link = peer.queues.open();
     peer.counters.links.add(1);
-    info!(peer = %peer.peer.name, "link up");
+    // A peer decides how often it connects: the log is not its to fill.
+    if peer.lately_failed() {
+        debug!(peer = %peer.peer.name, "link up");
+    } else {
+        info!(peer = %peer.peer.name, "link up");
+    }
     outlets.tell(LinkEvent::Up, cancel).await;
     let closing = CancellationToken::new();
     let mut halves = JoinSet::new();
@@ -252,11 +275,18 @@ pub(crate) async fn run_link(
         halves.spawn(write_half(Arc::clone(peer), link, stream, connection.writer, closing.clone()));
     }
     let (reason, newer) = tokio::select! {
-        ended = halves.join_next() => (ended_because(ended), None),
+        ended = halves.join_next() => match ended {
+            Some(Ok(End::Closed)) => {
+                linger(&mut halves, &closing).await;
+                ("closed by the peer".to_owned(), None)
+            }
+            Some(Ok(End::Broken(reason))) => (reason, None),
+            Some(Err(error)) => (format!("internal error: {error}"), None),
+            None => ("internal error: no task".to_owned(), None),
+        },
         newer = newer => ("replaced by a newer connection".to_owned(), Some(newer)),
         () = cancel.cancelled() => {
-            closing.cancel();
-            let _ = timeout(LINGER, async { while halves.join_next().await.is_some() {} }).await;
+            linger(&mut halves, &closing).await;
             ("this node shuts down".to_owned(), None)
         }
     };
@@ -273,10 +303,9 @@ pub(crate) async fn run_link(
     newer
 }
 
-fn ended_because(ended: Option<Result<String, tokio::task::JoinError>>) -> String {
-    match ended {
-        Some(Ok(reason)) => reason,
-        Some(Err(error)) => format!("internal error: {error}"),
-        None => "internal error: no task".to_owned(),
-    }
+/// An orderly end: our last frames leave, the peer's last frames on both streams are read, for a limited time.
+async fn linger(halves: &mut JoinSet<End>, closing: &CancellationToken) {
+    closing.cancel();
+    // Out of time or not, the rest is cut off.
+    let _ = timeout(LINGER, async { while halves.join_next().await.is_some() {} }).await;
 }
