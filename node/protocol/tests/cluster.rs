@@ -4,5 +4,7 @@
 
 mod members;
 mod random;
+#[allow(dead_code, reason = "the tests of the commit rule use more of it")]
+mod reference;
 mod scenarios;
 mod simulation;

@@ -7,7 +7,7 @@ mod linear;
 use std::collections::{BTreeMap, BTreeSet};
 
 use rorqual_config::committee::AuthoritySet;
-use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::types::commit::DeliveredBatch;
 use rorqual_protocol::types::{BlockRef, CommitIndex, Delivery, Round, VerifiedBlock};
 
@@ -114,7 +114,8 @@ impl View<'_> {
     }
 
     fn at_round(&self, round: Round) -> impl Iterator<Item = &VerifiedBlock> {
-        self.blocks.values().filter(move |b| b.round() == round)
+        let first = |round| BlockRef { round, author: AuthorityIndex(0), digest: Digest::default() };
+        self.blocks.range(first(round)..first(round.next())).map(|(_, block)| block)
     }
 
     fn is_quorum(&self, authors: impl IntoIterator<Item = AuthorityIndex>) -> bool {

@@ -112,7 +112,7 @@ impl Daemon {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token, disk, out),
             Effect::SendOwn { peer, block } => {
                 assert_eq!(block.author(), self.me, "sends a foreign block as its own");
-                assert!(disk.is_durable(&block.reference()), "{block:?} leaves {:?} before it is durable", self.me);
+                assert_eq!(disk.not_durable(&block), None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
                 out.send(self.me, peer, Message::Own(block));
             }

@@ -52,15 +52,17 @@ struct Index {
     snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
     executed: BTreeMap<CommitIndex, Digest>,
     signed: bool,
-    payload: BTreeMap<BatchKey, BatchRef>,
+    /// Each with its place in the log.
+    payload: BTreeMap<BatchKey, (usize, BatchRef)>,
+    committed: BTreeSet<BlockRef>,
 }
 
 pub struct Disk {
     records: Log<Record>,
     payload: Log<(BatchKey, BatchRef)>,
     index: Index,
-    /// How many records are durable, for each block of the node's own: see `is_durable`.
-    own_positions: BTreeMap<BlockRef, usize>,
+    /// Where in the log of records blocks and commits are.
+    positions: BTreeMap<Name, usize>,
     /// The disk works on one thing after another.
     busy_until: Time,
     sync_done: Time,
@@ -72,7 +74,7 @@ impl Disk {
             records: Log { entries: Vec::new(), synced: 0 },
             payload: Log { entries: Vec::new(), synced: 0 },
             index: Index::default(),
-            own_positions: BTreeMap::new(),
+            positions: BTreeMap::new(),
             busy_until: 0,
             sync_done: 0,
         }
@@ -82,12 +84,8 @@ impl Disk {
     pub fn append(&mut self, now: Time, record: Record, random: &mut Random) -> Time {
         let at = now.max(self.busy_until) + random.between(5, 60);
         self.busy_until = at;
-        if let Record::Writes(writes) = &record {
-            for write in writes {
-                if let Write::Block(block) = write {
-                    self.own_positions.entry(block.reference()).or_insert(self.records.entries.len());
-                }
-            }
+        for name in names(&record) {
+            self.positions.entry(name).or_insert(self.records.entries.len());
         }
         self.index.add(&record);
         self.records.append(at, record);
@@ -115,7 +113,7 @@ impl Disk {
         let last = self.payload.entries.last().map_or(0, |(at, _)| *at);
         let at = (now + random.between(10, 300)).max(last);
         self.payload.append(at, (key, batch));
-        self.index.payload.insert(key, batch);
+        self.index.payload.insert(key, (self.payload.entries.len() - 1, batch));
         Some(at)
     }
 
@@ -148,12 +146,13 @@ impl Disk {
         self.records.entries.truncate(records);
         self.payload.entries.truncate(payload);
         self.records.synced = self.records.synced.min(records);
-        self.own_positions.retain(|_, position| *position < records);
+        self.positions.retain(|_, position| *position < records);
         self.index = Index::default();
         for (_, record) in &self.records.entries {
             self.index.add(record);
         }
-        self.index.payload = self.payload.entries.iter().map(|(_, entry)| *entry).collect();
+        let payload = self.payload.entries.iter().enumerate();
+        self.index.payload = payload.map(|(place, (_, (key, batch)))| (*key, (place, *batch))).collect();
         (self.busy_until, self.sync_done) = (0, 0);
     }
 
@@ -162,9 +161,28 @@ impl Disk {
         (self.records.synced, self.payload.synced) = (self.records.entries.len(), self.payload.entries.len());
     }
 
-    /// Whether a block would survive the loss of power.
-    pub fn is_durable(&self, block: &BlockRef) -> bool {
-        self.own_positions.get(block).is_some_and(|position| *position < self.records.synced)
+    /// What a loss of power could take away that an own block, once it has left, stands for: itself, its parents, the
+    /// commits it votes for, and the payload of both.
+    pub fn not_durable(&self, block: &VerifiedBlock) -> Option<String> {
+        let durable = |name: Name| self.positions.get(&name).is_some_and(|position| *position < self.records.synced);
+        let kept = |key: &BatchKey| self.index.payload.get(key).is_some_and(|(place, _)| *place < self.payload.synced);
+        let parents = block.parents().iter().filter(|p| p.round > Round(0));
+        for reference in parents.chain([&block.reference()]) {
+            if !durable(Name::Block(*reference)) {
+                return Some(format!("{reference:?}"));
+            }
+            let batches = self.block(reference).into_iter().flat_map(|b| b.batches().iter().map(|x| x.key(b.author())));
+            if let Some(key) = batches.into_iter().find(|key| !self.index.committed.contains(reference) && !kept(key)) {
+                return Some(format!("batch {:?} of {reference:?}", key.sequence));
+            }
+        }
+        for vote in block.votes() {
+            let solid = |delivery: &Arc<Delivery>| delivery.batches.iter().all(|batch| kept(&batch.key()));
+            if !durable(Name::Commit(vote.index)) || !self.index.commits.get(&vote.index).is_some_and(solid) {
+                return Some(format!("commit {} or its payload", vote.index));
+            }
+        }
+        None
     }
 
     pub fn has_payload(&self, key: &BatchKey) -> bool {
@@ -179,6 +197,10 @@ impl Disk {
 
     pub fn block(&self, reference: &BlockRef) -> Option<&VerifiedBlock> {
         self.index.blocks.get(reference)
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = &VerifiedBlock> {
+        self.index.blocks.values()
     }
 
     pub fn commits(&self, range: std::ops::RangeInclusive<CommitIndex>) -> Vec<Arc<Delivery>> {
@@ -202,7 +224,7 @@ impl Disk {
     /// Own batches that were sealed, delivered or not.
     pub fn own_batches(&self, me: AuthorityIndex) -> BTreeMap<Sequence, BatchRef> {
         let own = self.index.payload.iter().filter(|(key, _)| key.author == me);
-        own.map(|(key, batch)| (key.sequence, *batch)).collect()
+        own.map(|(key, (_, batch))| (key.sequence, *batch)).collect()
     }
 
     fn delivered(&self) -> BTreeSet<BatchKey> {
@@ -236,6 +258,23 @@ impl Disk {
     }
 }
 
+/// What a record writes, where its place in the log matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name {
+    Block(BlockRef),
+    Commit(CommitIndex),
+}
+
+fn names(record: &Record) -> Vec<Name> {
+    let Record::Writes(writes) = record else { return Vec::new() };
+    let name = |write: &Write| match write {
+        Write::Block(block) => Some(Name::Block(block.reference())),
+        Write::Commit(delivery) => Some(Name::Commit(delivery.commit.index)),
+        _ => None,
+    };
+    writes.iter().filter_map(name).collect()
+}
+
 impl Index {
     fn add(&mut self, record: &Record) {
         match record {
@@ -252,6 +291,7 @@ impl Index {
                 self.blocks.insert(block.reference(), block.clone());
             }
             Write::Commit(delivery) => {
+                self.committed.extend(&delivery.commit.blocks);
                 self.commits.insert(delivery.commit.index, delivery.clone());
             }
             Write::Certificate(certificate) => {

@@ -9,6 +9,7 @@ use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
+use crate::reference::NaiveCommit;
 
 /// A batch that was sealed.
 #[derive(Clone, Copy)]
@@ -151,6 +152,11 @@ impl Oracle {
 
     pub fn executed_by(&self, node: AuthorityIndex) -> CommitIndex {
         self.executed[node.usize()]
+    }
+
+    /// The one history, as the naive committer would tell it.
+    pub fn history(&self) -> impl Iterator<Item = NaiveCommit> {
+        self.chain.iter().map(|(delivery, ..)| NaiveCommit::from(&**delivery))
     }
 
     pub fn commits(&self) -> u64 {

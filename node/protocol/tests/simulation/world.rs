@@ -14,8 +14,8 @@ use super::outside::Outside;
 use super::plan::{Plan, Role};
 use super::puppet::Puppet;
 use super::{MILLISECOND, Time};
-use crate::members;
 use crate::random::Random;
+use crate::{members, reference};
 
 enum Process {
     Down,
@@ -105,8 +105,18 @@ impl World {
             next_look = at + 20 * MILLISECOND;
         }
         assert_eq!(self.missing(), None, "nothing happens any more");
+        self.compare_with_reference();
         let (trace, events, ended) = (self.out.trace_hash(), self.out.queue.count(), self.out.now);
         Outcome { oracle: self.out.oracle, trace, events, ended }
+    }
+
+    /// What the blocks on one disk commit according to the naive committer is how the history begins.
+    fn compare_with_reference(&mut self) {
+        let any = self.out.random.below(self.plan.size as u64) as usize;
+        let commits = reference::commits(&self.out.committee, self.nodes[any].disk.blocks());
+        for (commit, known) in commits.into_iter().zip(self.out.oracle.history()) {
+            assert_eq!(commit, known, "the naive committer disagrees over the blocks of node {any}");
+        }
     }
 
     /// What is not reached yet.
