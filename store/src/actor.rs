@@ -1,0 +1,194 @@
+//! The writer: the one thread that changes the engine.
+//!
+//! It takes everything that is queued and applies it as one engine write, in order. Then it wakes those who wait for the
+//! keys, answers the buffered writers, and leaves the synced ones to the syncer. It never waits for a sync. When the queue
+//! is closed and drained it ends the other threads, puts everything on disk and releases the directory.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crate::batch::{Durability, Operation, WriteBatch};
+use crate::error::StoreError;
+use crate::queue::{BATCH_OVERHEAD, Job, Reply};
+use crate::shared::Shared;
+use crate::syncer;
+
+/// Starts all threads of a store. If one cannot be started, those that were end again.
+pub(crate) fn start(shared: &Arc<Shared>, reader_threads: usize) -> Result<(), StoreError> {
+    let started = spawn_all(shared, reader_threads);
+    started.map_err(|error| {
+        shared.readers.close();
+        shared.syncs.close();
+        shared.begin_close();
+        StoreError::from_io("starting the store's threads", &error)
+    })
+}
+
+fn spawn_all(shared: &Arc<Shared>, reader_threads: usize) -> io::Result<()> {
+    let mut helpers = Vec::new();
+    for number in 0..reader_threads {
+        helpers.push(spawn(shared, format!("store-read-{number}"), |shared| shared.readers.run(&*shared.engine))?);
+    }
+    let syncer = spawn(shared, "store-sync".to_string(), syncer::run)?;
+    spawn(shared, "store-write".to_string(), move |shared| {
+        run(shared);
+        let result = finish(shared, syncer, helpers);
+        shared.closed.send_replace(Some(result));
+    })?;
+    Ok(())
+}
+
+fn spawn<F>(shared: &Arc<Shared>, name: String, body: F) -> io::Result<JoinHandle<()>>
+where
+    F: FnOnce(&Shared) + Send + 'static,
+{
+    let shared = Arc::clone(shared);
+    thread::Builder::new().name(name).spawn(move || {
+        let guard = PanicGuard { shared: &shared };
+        body(&shared);
+        drop(guard);
+    })
+}
+
+/// A thread of the store that panics is a bug, and must neither leave anyone waiting for ever nor let the store go on.
+struct PanicGuard<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            return;
+        }
+        let name = thread::current().name().unwrap_or("store").to_string();
+        let error = StoreError::Failed { reason: format!("its thread {name} panicked, which is a bug") };
+        self.shared.fail(&error);
+        self.shared.begin_close();
+        answer(self.shared.queue.abandon().into_iter().map(|job| job.reply), &Err(error.clone()));
+        answer(self.shared.syncs.abandon(), &Err(error.clone()));
+        self.shared.readers.abandon();
+        if name == "store-write" {
+            self.shared.closed.send_replace(Some(Err(error)));
+        }
+    }
+}
+
+fn answer(replies: impl IntoIterator<Item = Reply>, result: &Result<(), StoreError>) {
+    for reply in replies {
+        // An error means that nobody waits for the answer.
+        let _ = reply.send(result.clone());
+    }
+}
+
+fn run(shared: &Shared) {
+    while let Some(jobs) = shared.queue.take_all() {
+        let refusal = shared.failure.aftermath();
+        match refusal {
+            Some(error) => refuse(shared, jobs, &error),
+            None => apply(shared, jobs),
+        }
+    }
+}
+
+fn refuse(shared: &Shared, jobs: VecDeque<Job>, error: &StoreError) {
+    for job in jobs {
+        shared.queue.release(job.batch.cost() + BATCH_OVERHEAD);
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+fn apply(shared: &Shared, jobs: VecDeque<Job>) {
+    let batches: Vec<&WriteBatch> = jobs.iter().map(|job| &job.batch).collect();
+    let operations = || batches.iter().flat_map(|batch| batch.operations());
+    operations().for_each(|operation| forget(shared, operation));
+    if let Err(error) = shared.engine.apply(&batches) {
+        shared.fail(&error);
+        refuse(shared, jobs, &error);
+        return;
+    }
+    operations().for_each(|operation| publish(shared, operation));
+    shared.counters.count_group(batches.len(), batches.iter().map(|batch| batch.bytes()).sum());
+    complete(shared, jobs);
+}
+
+/// Takes a key that is about to change out of the value cache.
+fn forget(shared: &Shared, operation: &Operation) {
+    let Some((_, Some(cache))) = cache_of(shared, operation) else { return };
+    match operation {
+        Operation::Put { key, .. } | Operation::Delete { key, .. } => cache.remove(key),
+        Operation::DeleteRange { from, to, .. } => cache.remove_range(from, to),
+    }
+}
+
+/// Makes an applied change known: to the value cache and to those who wait for the key. In the order of the operations,
+/// so that a key which was put and then deleted is not left in the cache.
+fn publish(shared: &Shared, operation: &Operation) {
+    let Some((column, cache)) = cache_of(shared, operation) else { return };
+    match (operation, cache) {
+        (Operation::Put { key, value, .. }, cache) => {
+            if let Some(cache) = cache {
+                cache.insert(key, value);
+            }
+            shared.registry.wake(column, key, value);
+        }
+        (Operation::Delete { key, .. }, Some(cache)) => cache.remove(key),
+        (Operation::DeleteRange { from, to, .. }, Some(cache)) => cache.remove_range(from, to),
+        (_, None) => {}
+    }
+}
+
+/// The column's number and value cache; every queued operation's column was checked at the call.
+fn cache_of<'a>(shared: &'a Shared, operation: &Operation) -> Option<(usize, Option<&'a crate::cache::ValueCache>)> {
+    let column = shared.columns.index(operation.column()).ok()?;
+    Some((column, shared.caches[column].as_ref()))
+}
+
+/// Answers the buffered writers, hands the synced ones to the syncer, and gives their room in the queue back. A synced
+/// batch keeps its overhead there until the sync, so that the number of them is bounded too.
+fn complete(shared: &Shared, jobs: VecDeque<Job>) {
+    let mut released = 0;
+    let mut synced = Vec::new();
+    let mut buffered = Vec::new();
+    for job in jobs {
+        released += job.batch.cost();
+        match job.durability {
+            Durability::Buffered => {
+                released += BATCH_OVERHEAD;
+                buffered.push(job.reply);
+            }
+            Durability::Synced => synced.push(job.reply),
+        }
+    }
+    if let Err(orphans) = shared.syncs.push(synced) {
+        shared.queue.release(orphans.len() * BATCH_OVERHEAD);
+        answer(orphans, &Err(shared.reason_of_silence()));
+    }
+    answer(buffered, &Ok(()));
+    shared.queue.release(released);
+}
+
+/// The end of the store, after the last batch: reads first, because closing the engine must wait for them.
+fn finish(shared: &Shared, syncer: JoinHandle<()>, readers: Vec<JoinHandle<()>>) -> Result<(), StoreError> {
+    shared.syncs.close();
+    shared.readers.close();
+    // A thread that panicked has reported itself as a failure.
+    for thread in readers.into_iter().chain([syncer]) {
+        let _ = thread.join();
+    }
+    let failure = shared.failure.first();
+    let closed = shared.engine.close(failure.is_some());
+    shared.registry.wake_all(&shared.reason_of_silence());
+    match (failure, closed) {
+        (Some(first), _) => Err(first.aftermath()),
+        (None, Err(error)) => {
+            shared.fail(&error);
+            Err(error)
+        }
+        (None, Ok(())) => {
+            tracing::debug!("the store is closed");
+            Ok(())
+        }
+    }
+}
