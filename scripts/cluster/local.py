@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,11 @@ class Node:
             return None
         return process if process and process.is_alive() else None
 
-    def start(self, program: Path, *, bound: bool) -> None:
-        """Starts it, if it does not run."""
+    def start(self, program: Path, settings: Mapping[str, str], *, bound: bool) -> None:
+        """Starts it with further values of node.toml, if it does not run."""
         if self.process() is None:
-            process = start([program, "run", "--config", self.config], self.log, bound=bound)
+            flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+            process = start([program, "run", "--config", self.config, *flags], self.log, bound=bound)
             self._pid_file.write_text(f"{process}\n")
 
     def disk_bytes(self) -> int:
@@ -78,6 +79,7 @@ class Cluster:
     def __init__(self, directory: Path, nodes: Sequence[Node], *, bound: bool) -> None:
         self.directory = directory
         self.nodes = list(nodes)
+        self.settings: dict[str, str] = {}
         self._bound = bound
 
     @property
@@ -132,7 +134,7 @@ class Cluster:
     def start(self, nodes: Iterable[Node]) -> None:
         """Starts those of the nodes that do not run."""
         for node in nodes:
-            node.start(self.binary, bound=self._bound)
+            node.start(self.binary, self.settings, bound=self._bound)
 
     def wait_ready(self, nodes: Sequence[Node], seconds: float = 60.0) -> None:
         """Waits until each says so itself."""

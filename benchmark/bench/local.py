@@ -1,0 +1,181 @@
+"""A run on this machine: real node processes, one load generator, one results file."""
+
+import datetime
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster import ClusterError, binary
+from cluster.local import Cluster, Node, locked
+
+from . import consistency, load, measure, report
+from .parameters import Parameters
+
+
+def directory() -> Path:
+    """Where nodes keep their data during a run: on a disk, unlike /tmp on many machines."""
+    if chosen := os.environ.get("RORQUAL_BENCHMARK_DIR"):
+        return Path(chosen).absolute()
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "rorqual" / "benchmark"
+
+
+def clear(place: Path) -> None:
+    """Removes what the run before left behind."""
+    if Cluster.exists(place):
+        left = Cluster.load(place, bound=True).running()
+        if left:
+            raise ClusterError(f"{left[0].name} of an earlier run still runs: stop it with `fab kill`")
+    elif place.exists() and any(place.iterdir()):
+        raise ClusterError(f"{place} holds something else: set RORQUAL_BENCHMARK_DIR to a directory of its own")
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def run(parameters: Parameters, *, keep: bool = False) -> report.Result:
+    """One run. Data is removed at the end, logs stay until the next run."""
+    parameters.check()
+    place = directory()
+    with locked(place):
+        clear(place)
+        program = binary.find("rorqual-load")
+        options = ["--durability", parameters.durability, "--profile", parameters.profile]
+        cluster = Cluster.create(place, parameters.nodes, *options, bound=True)
+        cluster.settings = dict(parameters.settings)
+        try:
+            return _run(cluster, parameters, program)
+        finally:
+            try:
+                cluster.stop()
+            finally:
+                cluster.kill()
+                if not keep:
+                    for node in cluster.nodes:
+                        shutil.rmtree(node.directory / "data", ignore_errors=True)
+
+
+def _run(cluster: Cluster, parameters: Parameters, program: Path) -> report.Result:
+    live = cluster.nodes[: parameters.nodes - parameters.faults]
+    print(f"Starting {len(live)} of {parameters.nodes} nodes ({parameters.durability}) in {cluster.directory}")
+    cluster.start(live)
+    cluster.wait_ready(live)
+    started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    before = [measure.read(node) for node in live]
+    watch = Window(live[0], parameters)
+    print(f"Offering {parameters.rate:,} tx/s of {parameters.tx_size} B for {parameters.duration_s} s")
+    words = load.command(program, parameters, [node.client for node in live])
+
+    def each_second(second: dict[str, Any]) -> None:
+        watch.second(second)
+        print(second_line(second), flush=True)
+
+    answer, load_cpu = load.run(words, parameters.duration_s, each_second, lambda: cluster.check_alive(live))
+    cluster.check_alive(live)
+    after = [measure.read(node) for node in live]
+    exact = answer["unknown"] == 0
+    problem = consistency.problem(cluster.binary, live, before[0].positions, answer["committed"], exact)
+    tps = watch.tps()
+    return {
+        "schema": report.SCHEMA,
+        "commit": report.commit(),
+        "started_at": started_at,
+        "parameters": parameters.as_json(),
+        **answer,
+        "consensus": {
+            "tps": round(tps, 1),
+            "bps": round(tps * parameters.tx_size, 1),
+            "latency_ms": measure.stage_latency_ms(before, after, "sealed_to_committed"),
+        },
+        "stages_ms": {stage: measure.stage_latency_ms(before, after, stage) for stage in measure.STAGES},
+        "measured_wall_s": round(after[0].at - before[0].at, 3),
+        "per_node": [measure.per_node(*triple) for triple in zip(live, before, after, strict=True)],
+        "load": {"cpu_s": round(load_cpu, 2)},
+        "machine": measure.machine(),
+        "file_system": measure.file_system(cluster.directory),
+        "consistent": problem is None,
+        "inconsistency": problem,
+    }
+
+
+class Window:
+    """How far execution of one node came between the warm-up and the end of the schedule."""
+
+    def __init__(self, node: Node, parameters: Parameters) -> None:
+        self._node = node
+        self._from = max(1, parameters.warm_up_s)
+        self._to = parameters.duration_s
+        self._readings: list[tuple[float, int]] = []
+
+    def second(self, second: dict[str, Any]) -> None:
+        """Told at the end of every second."""
+        if self._from <= second["t_s"] <= self._to:
+            reading = measure.read(self._node)
+            self._readings.append((reading.at, reading.positions))
+
+    def tps(self) -> float:
+        """Transactions executed a second; 0 if there is nothing to tell it from."""
+        if len(self._readings) < 2:
+            return 0.0
+        (start, low), (end, high) = self._readings[0], self._readings[-1]
+        return (high - low) / (end - start) if end > start else 0.0
+
+
+def second_line(second: dict[str, Any]) -> str:
+    """What is shown while it runs."""
+    parts = [
+        f"{second['t_s']:4d} s",
+        f"{second['tps']:>9,} tx/s",
+        f"p50 {second['p50_ms']:8.1f} ms",
+        f"p99 {second['p99_ms']:8.1f} ms",
+        f"waiting {second['outstanding']:,}",
+    ]
+    if second["behind"]:
+        parts.append(f"behind {second['behind']:,}")
+    return "  ".join(parts)
+
+
+def sweep(parameters: Parameters, rates: Sequence[int], runs: int, *, keep: bool) -> list[report.Result]:
+    """All runs; every result is written as soon as it is there. Fails after a run that failed."""
+    results = []
+    for rate in rates:
+        for number in range(runs):
+            one = replace(parameters, rate=rate)
+            result = run(one, keep=keep)
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            path = report.save(result, f"{stamp}-{one.label()}" + (f"-{number}" if runs > 1 else ""))
+            print(report.summary(result))
+            for remark in report.remarks(result):
+                print(f"Note: {remark}")
+            print(f"Written to {path}")
+            results.append(result)
+            if reason := report.why_failed(result):
+                raise ClusterError(reason)
+    return results
+
+
+def show_logs(lines: int) -> int:
+    """The end of each node's log of the last run."""
+    from cluster.process import last_lines
+
+    place = directory()
+    if not Cluster.exists(place):
+        raise ClusterError("there was no run yet: start one with `fab local`")
+    for node in Cluster.load(place, bound=True).nodes:
+        if node.log.exists():
+            print(f"{node.name} ({node.log})\n{last_lines(node.log, lines)}\n")
+    return 0
+
+
+def kill() -> int:
+    """Ends the nodes of a run that is under way or was left behind; nothing else."""
+    place = directory()
+    running = Cluster.load(place, bound=True).running() if Cluster.exists(place) else []
+    for node in running:
+        if process := node.process():
+            process.kill()
+    print(f"{len(running)} nodes were killed" if running else "no node of a benchmark is running", file=sys.stdout)
+    return len(running)

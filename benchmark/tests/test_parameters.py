@@ -1,0 +1,40 @@
+"""What a run may be asked to do."""
+
+import unittest
+
+import bench  # noqa: F401  (puts scripts/ on the path)
+from bench.parameters import Parameters, parse_list, parse_settings
+from cluster import ClusterError
+
+
+class ParametersTest(unittest.TestCase):
+    def test_the_defaults_make_sense(self) -> None:
+        Parameters().check()
+
+    def test_everything_wrong_is_said_at_once(self) -> None:
+        with self.assertRaises(ClusterError) as caught:
+            Parameters(faults=2, rate=0, durability="maybe", duration_s=2).check()
+        for word in ("faults", "rate", "durability", "warm-up"):
+            self.assertIn(word, str(caught.exception))
+
+    def test_seven_nodes_tolerate_two(self) -> None:
+        Parameters(nodes=7, faults=2).check()
+        with self.assertRaises(ClusterError):
+            Parameters(nodes=7, faults=3).check()
+
+    def test_lists_of_rates(self) -> None:
+        self.assertEqual(parse_list("10k,50000,1.5k"), [10_000, 50_000, 1_500])
+        with self.assertRaises(ClusterError):
+            parse_list("fast")
+
+    def test_settings(self) -> None:
+        self.assertEqual(
+            parse_settings("batch.max_delay=5ms, log.filter=a=b"), {"batch.max_delay": "5ms", "log.filter": "a=b"}
+        )
+        self.assertEqual(parse_settings(""), {})
+        with self.assertRaises(ClusterError):
+            parse_settings("batch.max_delay")
+
+
+if __name__ == "__main__":
+    unittest.main()
