@@ -9,19 +9,19 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::frame::{FrameBatch, FrameError, FrameReader, LENGTH_BYTES};
 use crate::handshake::MAX_HANDSHAKE_BYTES;
-use crate::peer::Shared;
-use crate::send::{Kind, MAX_ENVELOPE_BYTES, push_envelope};
+use crate::peer::{Shared, inbound_permits};
+use crate::send::{FRAME_OVERHEAD_BYTES, Kind, MAX_ENVELOPE_BYTES, push_envelope};
 use crate::{Inbound, ReplyTo, Stream};
 
 /// Bytes taken from the kernel at once: TLS alone would ask for 4 KiB at a time.
-const RECEIVE_BUFFER_BYTES: usize = 128 << 10;
+const RECEIVE_BUFFER_BYTES: usize = 64 << 10;
 
 /// Encrypted bytes that wait for the kernel, at most.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
@@ -104,13 +104,22 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
             peer.counters.malformed.add(1);
             return End::Broken(format!("{stream:?} stream: a frame that is none"));
         };
-        if let Some(frame) = delivery {
+        if let Some(mut frame) = delivery {
+            frame.share = share(&peer, stream, frame.frame.len()).await;
             // An error says that the node wants no more of these: they are discarded.
             let _ = inbound.send(frame).await;
         }
         // Time spent waiting for the consumer is not the peer's silence.
         (heard, received) = (Instant::now(), reader.received());
     }
+}
+
+/// Waits until the consumer may have so many bytes more.
+async fn share(peer: &Shared, stream: Stream, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let share = (bytes + FRAME_OVERHEAD_BYTES).min(inbound_permits(&peer.limits));
+    let permits = u32::try_from(share).unwrap_or(u32::MAX);
+    // The semaphore is never closed.
+    Arc::clone(&peer.inbound[stream.usize()]).acquire_many_owned(permits).await.ok()
 }
 
 /// Handles what the network itself understands. `Some(Some(…))` is for the node, `None` is not a frame.
@@ -124,9 +133,10 @@ fn dispatch(peer: &Arc<Shared>, link: u64, stream: Stream, mut frame: Bytes) -> 
         frame.advance(1);
     }
     match kind {
-        Kind::Message => return Some(Some(Inbound { frame, reply: None })),
+        Kind::Message => return Some(Some(Inbound { frame, reply: None, share: None })),
         Kind::Request => {
-            return Some(Some(Inbound { frame, reply: Some(ReplyTo { peer: Arc::clone(peer), link, id }) }));
+            let reply = Some(ReplyTo { peer: Arc::clone(peer), link, id });
+            return Some(Some(Inbound { frame, reply, share: None }));
         }
         Kind::Response => {
             if !peer.requests.answer(id, frame) {

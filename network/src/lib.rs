@@ -35,7 +35,7 @@ pub mod tls;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 pub use error::{NetworkError, RequestError, SendError};
 pub use links::Links;
@@ -117,6 +117,9 @@ pub struct Limits {
     pub dead_after: Duration,
     /// Frames of one stream that wait for their consumer; when it is full the socket is not read.
     pub inbound_frames: usize,
+    /// Bytes of one stream that wait for their consumer or are held by it as [`Inbound`]; beyond it the socket is not
+    /// read. One frame more may have been read already.
+    pub inbound_bytes: usize,
 }
 
 impl Default for Limits {
@@ -137,6 +140,7 @@ impl Default for Limits {
             keepalive: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
             inbound_frames: 256,
+            inbound_bytes: 4 << 20,
         }
     }
 }
@@ -205,11 +209,13 @@ pub enum LinkEvent {
     },
 }
 
-/// One received frame.
+/// One received frame. It counts against [`Limits::inbound_bytes`] until it is dropped.
 #[derive(Debug)]
 pub struct Inbound {
     /// The content, in an allocation of its own: slices of it keep nothing else alive.
     pub frame: Bytes,
     /// Where the answer goes, if the peer waits for one. Dropping it answers nothing: the peer's deadline passes.
     pub reply: Option<ReplyTo>,
+    /// Its share of [`Limits::inbound_bytes`], given back when what remains of this value is dropped.
+    pub(crate) share: Option<OwnedSemaphorePermit>,
 }

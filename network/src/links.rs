@@ -161,7 +161,8 @@ impl Links {
         self.peer(peer).is_ok_and(|peer| peer.queues.is_up())
     }
 
-    /// Bytes of the largest frame that the lane takes now; zero while the peer is not connected.
+    /// Bytes of content that the lane takes now; zero while the peer is not connected. Every frame after the first takes 128
+    /// more than its content.
     pub fn room(&self, peer: AuthorityIndex, lane: Lane) -> usize {
         self.peer(peer).map_or(0, |peer| peer.queues.room(lane))
     }

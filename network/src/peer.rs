@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Pause between warnings about one peer.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// What a semaphore and its `u32` counts can hold on any machine.
+const MAX_INBOUND_BYTES: usize = 256 << 20;
+
 /// Pings whose answers may still come.
 const MAX_PINGS: usize = 8;
 
@@ -36,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) queues: Queues,
     pub(crate) requests: Requests,
+    /// Bytes that the node may still hold, by stream.
+    pub(crate) inbound: [Arc<Semaphore>; 2],
     pub(crate) counters: PeerCounters,
     pub(crate) round_trip: RoundTrip,
     failures: Mutex<Failures>,
@@ -54,6 +59,7 @@ impl Shared {
             peer,
             queues: Queues::new(limits.clone()),
             requests: Requests::new(limits.max_requests),
+            inbound: [(); 2].map(|()| Arc::new(Semaphore::new(inbound_permits(&limits)))),
             counters: PeerCounters::default(),
             round_trip: RoundTrip::default(),
             failures: Mutex::default(),
@@ -105,6 +111,11 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shared({:?})", self.peer.index)
     }
+}
+
+/// One permit a byte.
+pub(crate) fn inbound_permits(limits: &Limits) -> usize {
+    limits.inbound_bytes.clamp(1, MAX_INBOUND_BYTES)
 }
 
 /// Round trip of pings, smoothed (new = 7/8 old + 1/8 sample). A peer can make it longer than it is but not shorter:

@@ -22,7 +22,7 @@ use crate::{Limits, SendError, Stream};
 pub(crate) const MAX_ENVELOPE_BYTES: usize = 9;
 
 /// What a waiting frame costs beyond its bytes, so that empty frames are bounded as well.
-const FRAME_OVERHEAD_BYTES: usize = 128;
+pub(crate) const FRAME_OVERHEAD_BYTES: usize = 128;
 
 /// Bytes and frames that a writer takes at once.
 const MAX_BATCH_BYTES: usize = 256 << 10;
@@ -308,14 +308,14 @@ impl Queues {
         self.lock().lanes[lane.usize()].bytes
     }
 
-    /// The largest frame that the lane takes now; zero while there is no link.
+    /// Content that the lane takes now as one frame, were frames unlimited; zero while there is no link.
     pub(crate) fn room(&self, lane: Lane) -> usize {
         let state = self.lock();
         if !state.up {
             return 0;
         }
         let free = self.limits.queue_bytes(lane).saturating_sub(state.lanes[lane.usize()].bytes);
-        free.saturating_sub(FRAME_OVERHEAD_BYTES).min(self.largest(lane))
+        free.saturating_sub(FRAME_OVERHEAD_BYTES)
     }
 
     fn largest(&self, lane: Lane) -> usize {

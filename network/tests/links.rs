@@ -179,6 +179,29 @@ async fn a_slow_reader_is_answered_with_full_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_consumer_holds_is_bounded_in_bytes() {
+    let (zero, mut one) = pair_with(Limits { inbound_bytes: 200_000, ..limits() }).await;
+    let frame = Frame::with_tail(&b"x"[..], Bytes::from(vec![0; 60_000]));
+    while zero.links.send(ONE, Lane::Own, frame.clone()).is_ok() {}
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(one.take(Stream::Bulk).await);
+    }
+    // The priority stream has bytes of its own and comes after all that bulk could have delivered.
+    for _ in 0..20 {
+        zero.links.send(ONE, Lane::Priority, Frame::default()).unwrap();
+        one.frame(Stream::Priority).await;
+    }
+    assert!(one.inbound.bulk.is_empty());
+    held.pop();
+    held.push(one.take(Stream::Bulk).await);
+    // A frame larger than all of it passes alone.
+    drop(held);
+    zero.links.send(ONE, Lane::Urgent, Frame::new(vec![1; 1 << 20])).unwrap();
+    while one.frame(Stream::Bulk).await.len() != 1 << 20 {}
+}
+
+#[tokio::test]
 async fn a_consumer_that_pauses_longer_than_dead_after_keeps_its_link() {
     let dead_after = Duration::from_secs(1);
     let limits = Limits { inbound_frames: 1, dead_after, ..limits() };
