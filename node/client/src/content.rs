@@ -32,8 +32,7 @@ pub fn build<'a>(submissions: impl IntoIterator<Item = &'a Submission> + Clone) 
         transactions += submission.ends.len() as u32;
         bytes += submission.bytes.len();
     }
-    let mut content =
-        BytesMut::with_capacity(HEADER + ENTRY * count as usize + END * transactions as usize + bytes);
+    let mut content = BytesMut::with_capacity(HEADER + ENTRY * count as usize + END * transactions as usize + bytes);
     content.put_u32_le(count);
     content.put_u32_le(transactions);
     for submission in submissions.clone() {
@@ -67,9 +66,7 @@ pub struct Content {
 impl Content {
     /// Reads the tables; `None` if they do not describe exactly these bytes, or a submission has no transaction.
     pub fn parse(batch: Bytes) -> Option<Self> {
-        let word = |at: usize| {
-            batch.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes)
-        };
+        let word = |at: usize| batch.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
         let (count, transactions) = (word(0)? as usize, word(4)?);
         let ends_at = HEADER.checked_add(ENTRY.checked_mul(count)?)?;
         let data_at = ends_at.checked_add(END.checked_mul(transactions as usize)?)?;
@@ -99,8 +96,7 @@ impl Content {
             previous = end;
         }
         let covered = data_at.checked_add(previous as usize)? == batch.len();
-        (first == transactions && covered)
-            .then_some(Self { batch, submissions, transactions, ends_at, data_at })
+        (first == transactions && covered).then_some(Self { batch, submissions, transactions, ends_at, data_at })
     }
 
     /// How many submissions.
