@@ -32,7 +32,9 @@ pub enum Write {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
     /// Quorums disagree: more than F faulty, or a bug.
-    #[error("fork at commit {index}: ours is {ours}, {stake} stake signed {theirs}; more members are faulty than the committee tolerates")]
+    #[error(
+        "fork at commit {index}: ours is {ours}, {stake} stake signed {theirs}; more members are faulty than the committee tolerates"
+    )]
     Fork {
         /// Where.
         index: CommitIndex,
@@ -44,15 +46,24 @@ pub enum Halt {
         stake: u64,
     },
     /// A peer showed a valid block of ours that our disk does not know: signing again could equivocate.
-    #[error("amnesia: peers hold our own block of round {theirs}, our disk ends at round {ours}; this data directory lost what it had signed, and rejoining is not built yet")]
+    #[error(
+        "amnesia: peers hold our own block of round {theirs}, our disk ends at round {ours}; this data directory lost what it had signed, and rejoining is not built yet"
+    )]
     Amnesia {
         /// Highest own round on disk.
         ours: Round,
         /// Highest own round seen elsewhere.
         theirs: Round,
     },
+    /// No own block on disk, and no mark that this node never signed one: what it signed may be lost.
+    #[error(
+        "this data directory holds no block of ours and is not marked as never having signed: if this node ever ran, signing again could contradict what it signed; only a directory made by `rorqual init` may start empty"
+    )]
+    Unmarked,
     /// Everybody has dropped the commits that this node still needs.
-    #[error("behind retention: this node is at commit {ours}, its peers' logs begin at commit {first}; starting from a checkpoint is not built yet")]
+    #[error(
+        "behind retention: this node is at commit {ours}, its peers' logs begin at commit {first}; starting from a checkpoint is not built yet"
+    )]
     BehindRetention {
         /// Our last commit.
         ours: CommitIndex,

@@ -130,14 +130,15 @@ pub struct Recovered {
     pub never_signed: bool,
     /// The newest state snapshot (`Write::Snapshot`) at or below the last commit, if there is one.
     pub snapshot: Option<(CommitIndex, Vec<u8>)>,
-    /// Records of all commits above the snapshot (from 1 without one), ascending, without a gap.
+    /// Records of all commits above the snapshot (from 1 without one), ascending, without a gap; where execution is further
+    /// behind than the snapshot, from the commit after `executed` on: those are delivered again.
     pub commits: Vec<Delivery>,
     /// All stored blocks of rounds above the garbage-collection round that holds after the snapshot (all rounds without one),
     /// in ascending round order. Includes the blocks that `commits` name.
     pub blocks: Vec<VerifiedBlock>,
     /// The highest own block on disk, whatever its round.
     pub own_last: Option<VerifiedBlock>,
-    /// Own batches on disk that were not delivered by the last commit, ascending, and the next free sequence.
+    /// Own batches on disk, ascending; those that the last commit has delivered may be left out.
     pub own_batches: Vec<BatchRef>,
     /// The stored certificate of the highest index.
     pub certificate: Option<Certificate>,

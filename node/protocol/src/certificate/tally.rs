@@ -96,6 +96,14 @@ impl Tally {
         news
     }
 
+    /// The signers of a verified certificate voted for these indices.
+    pub fn observe_certificate(&mut self, certificate: &Certificate) {
+        for signer in &certificate.signers {
+            let (highest, top) = (&mut self.highest[signer.author.usize()], signer.votes.last());
+            *highest = top.map_or(*highest, |top| top.index.max(*highest));
+        }
+    }
+
     /// The highest x such that authors with stake of at least `threshold` voted for an index of x or more.
     pub fn reached_by(&self, threshold: Stake, committee: &Committee) -> CommitIndex {
         let mut sorted: Vec<(CommitIndex, AuthorityIndex)> =

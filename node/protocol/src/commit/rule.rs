@@ -46,13 +46,12 @@ pub struct DecidedRound {
 fn direct(slot: &LeaderSlot, committee: &Committee) -> Result<Option<Decision>, Halt> {
     let commit = slot.certificates.iter().find(|(_, authors)| committee.is_quorum(authors));
     let named = slot.votes.keys().flatten();
-    let skip = committee.is_quorum(&slot.voters)
-        && named.clone().all(|digest| committee.is_quorum(&slot.non_voters(digest)));
+    let skip =
+        committee.is_quorum(&slot.voters) && named.clone().all(|digest| committee.is_quorum(&slot.non_voters(digest)));
     match (commit, skip) {
-        (Some(_), true) => Err(Halt::Invariant(format!(
-            "quorums commit and skip the slot of {} in round {}",
-            slot.leader, slot.round
-        ))),
+        (Some(_), true) => {
+            Err(Halt::Invariant(format!("quorums commit and skip the slot of {} in round {}", slot.leader, slot.round)))
+        }
         (Some((digest, _)), false) => Ok(Some(Decision::Commit(*digest))),
         (None, true) => Ok(Some(Decision::Skip)),
         (None, false) => Ok(None),

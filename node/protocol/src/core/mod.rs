@@ -1,12 +1,48 @@
-//! The state machine.
+//! The state machine: one step takes one input and says what to do.
+//!
+//! Promises: a pure function of its inputs (two cores fed the same say the same); an own block is linked and sent only after
+//! its synced write; nothing a faulty minority sends reaches a panic, and what implies a faulty majority ends in
+//! [`Effect::Halt`]. The rules are those of Mysticeti-C with the Starfish pacemaker; each child module is one part.
 
+mod batches;
+mod catch_up;
+mod commit;
+mod ingress;
+mod limiter;
+mod link;
+mod output;
+mod pacemaker;
+mod peers;
+mod probation;
+mod propose;
+mod push;
+mod records;
+mod recover;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Committee, KeyPair};
 
+use crate::certificate::tally::Tally;
+use crate::commit::index::VoteIndex;
+use crate::commit::ledger::{Checkpoints, Ledger};
+use crate::commit::schedule::Schedule;
+use crate::dag::clock::Clock;
+use crate::dag::fetch::Fetcher;
+use crate::dag::graph::Graph;
+use crate::dag::payload::Payload;
+use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
-use crate::input::{Input, Now, Recovered};
+use crate::input::{Input, Now, Recovered, Token};
+use crate::types::{CommitIndex, Round, VerifiedBlock};
+
+pub use status::{Counters, Footprint, Status};
 
 /// What a core is made of.
 #[derive(Clone)]
@@ -21,24 +57,168 @@ pub struct Setup {
     pub parameters: ConsensusParameters,
 }
 
+/// Our own blocks.
+#[derive(Debug, Default)]
+struct Own {
+    /// The highest that is durable.
+    last: Option<VerifiedBlock>,
+    /// Being written; not linked and not sent yet.
+    in_flight: Option<(Token, VerifiedBlock)>,
+    /// This data directory never signed.
+    never_signed: bool,
+}
+
 /// The state machine.
 pub struct Core {
     setup: Setup,
+    now: Now,
+    halted: bool,
+    graph: Graph,
+    clock: Clock,
+    suspended: Suspended,
+    fetcher: Fetcher,
+    fetch_at: Option<Duration>,
+    payload: Payload,
+    to_link: VecDeque<(AuthorityIndex, VerifiedBlock)>,
+    index: VoteIndex,
+    ledger: Ledger,
+    checkpoints: Checkpoints,
+    records: records::Records,
+    tally: Tally,
+    own: Own,
+    batches: batches::OwnBatches,
+    pacemaker: pacemaker::Pacemaker,
+    probation: probation::Probation,
+    peers: peers::Peers,
+    catch_up: catch_up::CatchUp,
+    counters: Counters,
+    out: output::Output,
 }
 
 impl Core {
     /// Rebuilds the state from disk. The effects are carried out like those of `step`.
     ///
     /// # Errors
-    /// [`Halt`] where the disk contradicts itself.
+    /// [`Halt`] where the disk contradicts itself, or may have lost what this node signed.
     pub fn recover(setup: Setup, recovered: Recovered, now: Now) -> Result<(Self, Vec<Effect>), Halt> {
-        let _ = (recovered, now);
-        Ok((Self { setup }, Vec::new()))
+        let mut core = Self::empty(setup, now);
+        core.restore(recovered)?;
+        core.progress()?;
+        let effects = core.out.finish();
+        Ok((core, effects))
     }
 
     /// Takes one input; says what to do.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
-        let _ = (now, input, &self.setup);
-        Vec::new()
+        if self.halted {
+            return Vec::new();
+        }
+        self.now = Now { monotonic: now.monotonic.max(self.now.monotonic), ..now };
+        match self.take(input).and_then(|()| self.progress()) {
+            Ok(()) => self.out.finish(),
+            Err(reason) => {
+                // Nothing of this step has left yet, and nothing will.
+                self.halted = true;
+                vec![Effect::Halt(reason)]
+            }
+        }
+    }
+
+    fn empty(setup: Setup, now: Now) -> Self {
+        let (committee, parameters) = (&setup.committee, &setup.parameters);
+        let members = committee.size();
+        let limits = Limits { blocks: parameters.max_suspended_blocks, bytes: parameters.max_suspended_bytes };
+        // A request is answered within a few delays or never.
+        let patience = (parameters.delay_bound * 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
+        Self {
+            now,
+            halted: false,
+            graph: Graph::new(members),
+            clock: Clock::new(members),
+            suspended: Suspended::new(members, limits),
+            fetcher: Fetcher::new(patience),
+            fetch_at: None,
+            payload: Payload::default(),
+            to_link: VecDeque::new(),
+            index: VoteIndex::new(Schedule::new(committee)),
+            ledger: Ledger::new(committee),
+            checkpoints: Checkpoints::new(committee),
+            records: records::Records::new(committee),
+            tally: Tally::new(members, CommitIndex(0)),
+            own: Own::default(),
+            batches: batches::OwnBatches::new(committee.protocol().sequence_ahead),
+            pacemaker: pacemaker::Pacemaker::new(parameters),
+            probation: probation::Probation::new(committee),
+            peers: peers::Peers::new(members),
+            catch_up: catch_up::CatchUp::new(now.monotonic),
+            counters: Counters::default(),
+            out: output::Output::default(),
+            setup,
+        }
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), Halt> {
+        match input {
+            Input::Block { sender, block } => self.on_block(sender, block)?,
+            Input::BlocksUnavailable { peer, refs } => {
+                refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
+                self.fetch_at = Some(Duration::ZERO);
+            }
+            Input::BatchStored(key) => self.on_batch_stored(&key),
+            Input::BatchSealed(batch) => self.batches.sealed(batch, self.setup.me, &self.setup.committee),
+            Input::BatchHandedToKernel { sequence, peer } => {
+                self.batches.handed(sequence, peer, self.setup.me, &self.setup.committee);
+            }
+            Input::Timer => self.out.disarm(),
+            Input::Persisted(token) => self.on_persisted(token)?,
+            Input::Executed { index, state } => self.on_executed(index, state),
+            Input::CertifiedCommits { sender, range } => self.on_range(sender, range)?,
+            Input::CommitsUnavailable { peer, from, first_index } => {
+                self.on_range_unavailable(peer, from, first_index)?
+            }
+            Input::PeerUp(peer) => self.on_peer_up(peer),
+            Input::PeerDown(peer) => self.on_peer_down(peer),
+            Input::Subscribed { peer, from_round } => self.on_subscribed(peer, from_round),
+            Input::RoundTrip { peer, duration } => self.peers.round_trip(peer, duration),
+            Input::TipQueried { peer, request } => self.on_tip_queried(peer, request),
+            Input::PeerTip { peer, tip } => self.on_tip(peer, *tip)?,
+        }
+        Ok(())
+    }
+
+    /// Everything that may follow from any input. Derived from state, never from the kind of input, so that nothing that
+    /// became possible is forgotten.
+    fn progress(&mut self) -> Result<(), Halt> {
+        loop {
+            self.link_all()?;
+            if !self.commit_next()? && self.to_link.is_empty() {
+                break;
+            }
+        }
+        self.flush_records()?;
+        self.settle_votes()?;
+        self.pump_catch_up();
+        self.propose();
+        self.push_again();
+        self.pump_fetches();
+        self.pump_peers();
+        self.announce_own();
+        self.out.arm();
+        Ok(())
+    }
+
+    fn committee(&self) -> &Committee {
+        &self.setup.committee
+    }
+
+    fn own_round(&self) -> Round {
+        self.own.last.as_ref().map_or(Round(0), VerifiedBlock::round)
+    }
+
+    fn announce_own(&mut self) {
+        if let Some((oldest, limit)) = self.batches.news() {
+            self.out.effect(Effect::OwnDelivered { oldest_undelivered: oldest });
+            self.out.effect(Effect::SealBelow(limit));
+        }
     }
 }

@@ -142,8 +142,7 @@ impl Fetcher {
             asks.entry(peer).or_default().push(*reference);
         }
         let split = |(peer, refs): (AuthorityIndex, Vec<BlockRef>)| {
-            let parts: Vec<Request> =
-                refs.chunks(MAX_REFS).map(|refs| Request { peer, refs: refs.to_vec() }).collect();
+            let parts: Vec<Request> = refs.chunks(MAX_REFS).map(|refs| Request { peer, refs: refs.to_vec() }).collect();
             parts
         };
         (asks.into_iter().flat_map(split).collect(), next)

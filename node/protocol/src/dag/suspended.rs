@@ -153,6 +153,13 @@ impl Suspended {
         Some(entry.block)
     }
 
+    /// Takes a block out that got in another way; those that wait for it go on waiting.
+    pub fn discard(&mut self, reference: &BlockRef) -> Change {
+        let mut change = Change::default();
+        self.remove(reference, &mut change.unwanted);
+        change
+    }
+
     /// `parent` is linked: returns the blocks that now have all parents, with who paid for them.
     pub fn resolve(&mut self, parent: &BlockRef) -> Vec<(AuthorityIndex, VerifiedBlock)> {
         let mut free = Vec::new();

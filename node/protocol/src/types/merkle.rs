@@ -77,9 +77,11 @@ pub fn verify<T: Encode>(root: &Digest, value: &T, index: usize, length: usize, 
         return false;
     }
     let start = leaf(value);
-    let end = turns.iter().rev().zip(proof).fold(start, |below, (right, sibling)| {
-        if *right { node(sibling, &below) } else { node(&below, sibling) }
-    });
+    let end = turns
+        .iter()
+        .rev()
+        .zip(proof)
+        .fold(start, |below, (right, sibling)| if *right { node(sibling, &below) } else { node(&below, sibling) });
     end == *root
 }
 

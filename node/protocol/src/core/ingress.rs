@@ -1,0 +1,141 @@
+//! Blocks and payload coming in, cheapest test first.
+//!
+//! Promises: commit votes are observed before anything is dropped; "seen" means linked or suspended and nothing earlier, so
+//! that a block that was dropped can come again; per slot only two blocks are taken unasked.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rorqual_config::AuthorityIndex;
+
+use super::Core;
+use crate::dag::payload::Waiter;
+use crate::dag::suspended::Change;
+use crate::effect::{Effect, Halt};
+use crate::types::{BatchKey, BlockRef, VerifiedBlock};
+
+/// More twins of a slot are taken only when a block needs them.
+const MAX_UNASKED_VARIANTS: usize = 2;
+
+impl Core {
+    pub(super) fn on_block(&mut self, sender: AuthorityIndex, block: VerifiedBlock) -> Result<(), Halt> {
+        let reference = block.reference();
+        if !self.committee().contains(sender) || !self.committee().contains(reference.author) {
+            return Ok(());
+        }
+        if let Some(vertex) = self.graph.get_mut(&reference) {
+            vertex.received_from.insert(sender);
+            return Ok(());
+        }
+        if self.suspended.contains(&reference) {
+            self.fetcher.done(&reference);
+            return Ok(());
+        }
+        self.check_own(&block)?;
+        let news = self.tally.observe(&block, self.ledger.index);
+        self.records.voted(news);
+        if reference.round <= self.graph.gc_round() {
+            self.fetcher.done(&reference);
+            return Ok(());
+        }
+        let wanted = self.suspended.is_wanted(&reference);
+        let frontier = self.clock.frontier();
+        let far = reference.round.0 > frontier.0.saturating_add(self.setup.parameters.max_ahead);
+        let swamped = self.too_far_from_solid() && reference.round > frontier && !wanted;
+        if self.drops_live_blocks() || far || swamped {
+            self.counters.dropped += 1;
+            self.peers.dropped(sender, frontier, self.ledger.index);
+            return Ok(());
+        }
+        if !self.admit_variant(&block, wanted) {
+            return Ok(());
+        }
+        self.fetcher.done(&reference);
+        self.to_link.push_back((sender, block));
+        self.link_all()
+    }
+
+    /// Whether another block of this slot may come in; shows evidence of the second.
+    fn admit_variant(&mut self, block: &VerifiedBlock, wanted: bool) -> bool {
+        let (round, author) = (block.round(), block.author());
+        let linked = self.graph.variants(round, author).iter().map(|vertex| &vertex.block);
+        let known: Vec<VerifiedBlock> = linked.chain(self.suspended.variants(round, author)).cloned().collect();
+        if let [other] = &known[..] {
+            self.counters.equivocations += 1;
+            let blocks = [other.clone(), block.clone()];
+            self.out.effect(Effect::Evidence { author, blocks });
+        }
+        let admitted = wanted || known.len() < MAX_UNASKED_VARIANTS;
+        if !admitted {
+            self.counters.dropped += 1;
+        }
+        admitted
+    }
+
+    /// Lets a block wait for its missing parents and asks for those that are nowhere.
+    pub(super) fn suspend(&mut self, sender: AuthorityIndex, block: VerifiedBlock, missing: BTreeSet<BlockRef>) {
+        let author = block.author();
+        let absent: Vec<BlockRef> = missing.iter().filter(|parent| !self.suspended.contains(parent)).copied().collect();
+        let reference = block.reference();
+        let change = self.suspended.insert(sender, block, missing);
+        self.release(change);
+        if !self.suspended.contains(&reference) {
+            return;
+        }
+        for parent in absent {
+            self.fetcher.want(parent, sender);
+            self.fetcher.want(parent, author);
+        }
+        self.fetch_at = Some(Duration::ZERO);
+    }
+
+    /// Drops what nobody wants any more from the fetcher. An evicted block that others still want is asked for again.
+    pub(super) fn release(&mut self, change: Change) {
+        self.counters.evicted += change.evicted.len() as u64;
+        for reference in &change.unwanted {
+            self.fetcher.done(reference);
+        }
+        for reference in change.evicted.iter().filter(|reference| reference.round > self.graph.gc_round()) {
+            let holders: Vec<AuthorityIndex> = self.suspended.wanted_by(reference).collect();
+            for holder in holders {
+                self.fetcher.want(*reference, holder);
+            }
+            self.peers.dropped(reference.author, self.clock.frontier(), self.ledger.index);
+        }
+    }
+
+    /// Sends the fetch requests that are due.
+    pub(super) fn pump_fetches(&mut self) {
+        let now = self.now.monotonic;
+        if self.fetcher.is_empty() {
+            self.fetch_at = None;
+            return;
+        }
+        if self.fetch_at.is_some_and(|at| at <= now) {
+            let (requests, next) = self.fetcher.due(now, self.peers.connected);
+            self.fetch_at = next;
+            for request in requests {
+                self.counters.fetches += 1;
+                self.out.effect(Effect::FetchBlocks { peer: request.peer, refs: request.refs });
+            }
+        }
+        if let Some(at) = self.fetch_at.filter(|at| *at > now) {
+            self.out.wake(at);
+        }
+    }
+
+    pub(super) fn on_batch_stored(&mut self, key: &BatchKey) {
+        for waiter in self.payload.stored(key) {
+            match waiter {
+                Waiter::Block(reference) => {
+                    let Some(vertex) = self.graph.get_mut(&reference) else { continue };
+                    vertex.missing.remove(key);
+                    if vertex.usable() {
+                        self.became_usable(&reference);
+                    }
+                }
+                Waiter::Commit(index) => self.records.stored(index, key),
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Linking: the one path by which a block enters the DAG, whatever released it.
+//!
+//! Promises: a worklist, never recursion; payload delays nothing but referencing; every wait for payload is owned by a block
+//! or a commit.
+
+use std::collections::BTreeSet;
+
+use rorqual_config::AuthorityIndex;
+
+use super::Core;
+use crate::dag::graph::Vertex;
+use crate::dag::payload::Waiter;
+use crate::effect::{Effect, Halt, Write};
+use crate::types::{BatchKey, BatchRef, BlockRef, VerifiedBlock};
+
+impl Core {
+    /// Links all queued blocks and those that they release; suspends the ones with missing parents.
+    pub(super) fn link_all(&mut self) -> Result<(), Halt> {
+        while let Some((sender, block)) = self.to_link.pop_front() {
+            let reference = block.reference();
+            if self.graph.is_linked(&reference) {
+                continue;
+            }
+            let missing: BTreeSet<BlockRef> =
+                block.parents().iter().filter(|parent| !self.graph.is_linked(parent)).copied().collect();
+            if missing.is_empty() {
+                self.link(sender, block, true)?;
+                let freed = self.suspended.resolve(&reference);
+                self.to_link.extend(freed);
+            } else {
+                self.suspend(sender, block, missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a block whose parents are all linked into the graph.
+    pub(super) fn link(&mut self, sender: AuthorityIndex, block: VerifiedBlock, write: bool) -> Result<(), Halt> {
+        let own = block.author() == self.setup.me;
+        if write && !own {
+            self.out.write(Write::Block(block.clone()));
+        }
+        let mut vertex = Vertex::new(block.clone(), self.now.monotonic);
+        if sender != self.setup.me {
+            vertex.received_from.insert(sender);
+        }
+        vertex.reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
+        if !own {
+            vertex.missing = block.batches().iter().map(|batch| batch.key(block.author())).collect();
+        }
+        self.insert(vertex);
+        self.clock.observe(&block);
+        self.adopt_parents(&block);
+        for batch in if own { &[] } else { block.batches() } {
+            self.await_batch(block.author(), batch, sender, Waiter::Block(block.reference()), false);
+        }
+        self.mark_history(&block);
+        Ok(())
+    }
+
+    fn insert(&mut self, vertex: Vertex) {
+        self.fetcher.done(&vertex.block.reference());
+        self.graph.insert(vertex);
+        self.counters.linked += 1;
+    }
+
+    /// Counts the block for its parents and lets it wait for those that are not usable.
+    pub(super) fn adopt_parents(&mut self, block: &VerifiedBlock) {
+        let (reference, mut unusable) = (block.reference(), 0);
+        for parent in block.parents() {
+            let Some(vertex) = self.graph.get_mut(parent) else { continue };
+            vertex.referenced_by.insert(reference.author);
+            if parent.round.next() == reference.round {
+                vertex.strongly_referenced_by.insert(reference.author);
+            }
+            if !vertex.usable() {
+                vertex.dependants.push(reference);
+                unusable += 1;
+            }
+        }
+        if let Some(vertex) = self.graph.get_mut(&reference) {
+            vertex.unusable_parents = unusable;
+        }
+    }
+
+    /// Marks the block's history as known to its author, who must also hold all payload of it and is asked for what is
+    /// missing at once. Stops at what is marked, so that each vertex is visited once for each author.
+    pub(super) fn mark_history(&mut self, block: &VerifiedBlock) {
+        let author = block.author();
+        let mut stack = vec![block.reference()];
+        let mut missing: Vec<BatchKey> = Vec::new();
+        while let Some(reference) = stack.pop() {
+            let Some(vertex) = self.graph.get_mut(&reference) else { continue };
+            if vertex.committed || !vertex.in_history_of.insert(author) {
+                continue;
+            }
+            if reference.author != author {
+                missing.extend(&vertex.missing);
+            }
+            stack.extend(vertex.block.parents());
+        }
+        if author == self.setup.me {
+            return;
+        }
+        for key in missing {
+            if let Some(bytes) = self.payload.add_holder(&key, author) {
+                self.out.effect(Effect::WaitBatch { key, bytes, holders: vec![author], urgent: true });
+            }
+        }
+    }
+
+    /// Waits for a batch named by `author` in a block that `sender` sent.
+    pub(super) fn await_batch(
+        &mut self,
+        author: AuthorityIndex,
+        batch: &BatchRef,
+        sender: AuthorityIndex,
+        waiter: Waiter,
+        urgent: bool,
+    ) {
+        let key = batch.key(author);
+        let mut news = self.payload.wait(key, batch.bytes, waiter);
+        let mut holders = Vec::new();
+        for holder in [author, sender] {
+            if holder != self.setup.me && self.payload.add_holder(&key, holder).is_some() {
+                holders.push(holder);
+                news = true;
+            }
+        }
+        if news {
+            self.out.effect(Effect::WaitBatch { key, bytes: batch.bytes, holders, urgent });
+        }
+    }
+
+    /// A waiter needs this batch no more.
+    pub(super) fn forget_batch(&mut self, key: BatchKey, waiter: Waiter) {
+        if self.payload.forget(&key, waiter) {
+            self.out.effect(Effect::CancelWait(key));
+        }
+    }
+
+    /// The block is usable from now on: tells those that waited for it, and so on.
+    pub(super) fn became_usable(&mut self, reference: &BlockRef) {
+        let mut stack = vec![*reference];
+        while let Some(reference) = stack.pop() {
+            let Some(vertex) = self.graph.get_mut(&reference) else { continue };
+            let dependants = std::mem::take(&mut vertex.dependants);
+            self.relieve(dependants, &mut stack);
+        }
+    }
+
+    /// One parent less that is not usable, for each of these; those that have become usable go on the stack.
+    pub(super) fn relieve(&mut self, dependants: Vec<BlockRef>, stack: &mut Vec<BlockRef>) {
+        for dependant in dependants {
+            let Some(vertex) = self.graph.get_mut(&dependant) else { continue };
+            vertex.unusable_parents = vertex.unusable_parents.saturating_sub(1);
+            if vertex.usable() {
+                stack.push(dependant);
+            }
+        }
+    }
+}

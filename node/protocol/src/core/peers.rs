@@ -1,0 +1,206 @@
+//! Links: who is connected, who follows our blocks, who has shown us its tip.
+//!
+//! Promises: "sent" marks die with the connection; a peer whose blocks had to be dropped is subscribed to again; before the
+//! first proposal peers that with us hold a quorum have shown their tips, without a time limit, and a block of ours that we
+//! do not know stops the node: signing again could equivocate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rorqual_config::AuthorityIndex;
+use rorqual_config::committee::AuthoritySet;
+
+use super::Core;
+use crate::effect::{Effect, Halt};
+use crate::input::Tip;
+use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
+
+/// A question about tips or a subscription is repeated after this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is known about links.
+#[derive(Debug)]
+pub struct Peers {
+    /// Links that are up.
+    pub connected: AuthoritySet,
+    /// Peers that get our new blocks.
+    pub subscribed: AuthoritySet,
+    /// Peers that have shown their tip since we started.
+    pub tips: AuthoritySet,
+    asked_tips_at: Option<Duration>,
+    /// Peers whose blocks were dropped: where the frontier was, to see it move.
+    behind: BTreeMap<AuthorityIndex, (Round, CommitIndex)>,
+    subscribed_at: BTreeMap<AuthorityIndex, Duration>,
+    round_trips: Vec<Option<Duration>>,
+}
+
+impl Peers {
+    /// Nobody is connected.
+    pub fn new(members: usize) -> Self {
+        Self {
+            connected: AuthoritySet::EMPTY,
+            subscribed: AuthoritySet::EMPTY,
+            tips: AuthoritySet::EMPTY,
+            asked_tips_at: None,
+            behind: BTreeMap::new(),
+            subscribed_at: BTreeMap::new(),
+            round_trips: vec![None; members],
+        }
+    }
+
+    /// A measurement; the average moves by an eighth.
+    pub fn round_trip(&mut self, peer: AuthorityIndex, duration: Duration) {
+        let Some(known) = self.round_trips.get_mut(peer.usize()) else { return };
+        *known = Some(known.map_or(duration, |average| (average * 7 + duration) / 8));
+    }
+
+    /// Twice the measured one-way delay, at least `least`: a block younger than this may still be on its way from its author.
+    pub fn push_delay(&self, peer: AuthorityIndex, least: Duration) -> Duration {
+        self.round_trips[peer.usize()].unwrap_or_default().max(least)
+    }
+
+    /// A block of `peer` was dropped and will be wanted later.
+    pub fn dropped(&mut self, peer: AuthorityIndex, frontier: Round, last: CommitIndex) {
+        self.behind.entry(peer).or_insert((frontier, last));
+    }
+}
+
+impl Core {
+    pub(super) fn on_peer_up(&mut self, peer: AuthorityIndex) {
+        if peer == self.setup.me || !self.committee().contains(peer) {
+            return;
+        }
+        self.on_peer_down(peer);
+        self.peers.connected.insert(peer);
+        self.subscribe(peer);
+        if !self.knows_own_past() {
+            self.out.effect(Effect::TipQuery { peer });
+        }
+        self.fetch_at = Some(Duration::ZERO);
+    }
+
+    pub(super) fn on_peer_down(&mut self, peer: AuthorityIndex) {
+        if !self.committee().contains(peer) {
+            return;
+        }
+        self.peers.connected.remove(peer);
+        self.peers.subscribed.remove(peer);
+        self.peers.behind.remove(&peer);
+        self.fetcher.disconnected(peer);
+        self.fetch_at = Some(Duration::ZERO);
+        self.catch_up.disconnected(peer);
+        for vertex in self.graph.iter_mut() {
+            vertex.sent_to.remove(peer);
+        }
+    }
+
+    fn subscribe(&mut self, peer: AuthorityIndex) {
+        let from_round = self.clock.round_of(peer).max(self.graph.gc_round()).next();
+        self.peers.subscribed_at.insert(peer, self.now.monotonic);
+        self.peers.behind.remove(&peer);
+        self.out.effect(Effect::Subscribe { peer, from_round });
+    }
+
+    pub(super) fn on_subscribed(&mut self, peer: AuthorityIndex, from_round: Round) {
+        if !self.peers.connected.contains(peer) {
+            return;
+        }
+        self.peers.subscribed.insert(peer);
+        let (me, floor) = (self.setup.me, from_round.previous());
+        let own: Vec<&mut crate::dag::graph::Vertex> =
+            self.graph.above(floor).filter(|vertex| vertex.block.author() == me).collect();
+        let mut blocks = Vec::with_capacity(own.len());
+        for vertex in own {
+            vertex.sent_to.insert(peer);
+            blocks.push(vertex.block.clone());
+        }
+        // After a long absence our last block is below what the graph holds.
+        let last = self.own.last.iter().filter(|last| last.round() >= from_round);
+        blocks.extend(last.filter(|last| self.graph.get(&last.reference()).is_none()).cloned());
+        for block in blocks {
+            self.out.effect(Effect::SendOwn { peer, block });
+        }
+    }
+
+    /// Whether enough peers have shown that they know no block of ours that we do not know.
+    pub(super) fn knows_own_past(&self) -> bool {
+        let mut shown = self.peers.tips;
+        shown.insert(self.setup.me);
+        self.committee().is_quorum(&shown)
+    }
+
+    pub(super) fn on_tip_queried(&mut self, peer: AuthorityIndex, request: u64) {
+        if !self.committee().contains(peer) {
+            return;
+        }
+        let tip = Tip {
+            own: self.own.last.clone(),
+            yours: self.clock.highest_by(peer).cloned(),
+            gc_round: self.graph.gc_round(),
+            last_commit: self.ledger.index,
+        };
+        self.out.effect(Effect::SendTip { peer, request, tip: Box::new(tip) });
+    }
+
+    pub(super) fn on_tip(&mut self, peer: AuthorityIndex, tip: Tip) -> Result<(), Halt> {
+        if !self.peers.connected.contains(peer) {
+            return Ok(());
+        }
+        if let Some(yours) = &tip.yours {
+            self.check_own(yours)?;
+        }
+        self.peers.tips.insert(peer);
+        match tip.own.filter(|own| own.author() == peer) {
+            Some(own) => self.on_block(peer, own),
+            None => Ok(()),
+        }
+    }
+
+    /// A valid block of ours that somebody shows: do we know it?
+    pub(super) fn check_own(&self, block: &VerifiedBlock) -> Result<(), Halt> {
+        if block.author() != self.setup.me {
+            return Ok(());
+        }
+        let known = |own: &VerifiedBlock| own.reference() == block.reference();
+        let in_flight = self.own.in_flight.as_ref().is_some_and(|(_, own)| known(own));
+        if in_flight || self.own.last.as_ref().is_some_and(known) {
+            return Ok(());
+        }
+        let forgotten = |other: &BlockRef| other.digest != block.reference().digest;
+        let slot = self.graph.variants(block.round(), self.setup.me);
+        let twin = slot.iter().any(|vertex| forgotten(&vertex.block.reference()));
+        if block.round() >= self.own_round().next() || block.round() == self.own_round() || twin {
+            return Err(Halt::Amnesia { ours: self.own_round(), theirs: block.round() });
+        }
+        Ok(())
+    }
+
+    /// Repeats what was not answered, and subscribes again where blocks were dropped and things have moved.
+    pub(super) fn pump_peers(&mut self) {
+        let now = self.now.monotonic;
+        if !self.knows_own_past() && !self.peers.connected.is_empty() {
+            let at = *self.peers.asked_tips_at.get_or_insert(now) + RETRY;
+            if at <= now {
+                self.peers.asked_tips_at = Some(now);
+                for peer in self.peers.connected.iter().filter(|peer| !self.peers.tips.contains(*peer)) {
+                    self.out.effect(Effect::TipQuery { peer });
+                }
+            }
+            self.out.wake(self.peers.asked_tips_at.unwrap_or(now) + RETRY);
+        }
+        if self.drops_live_blocks() {
+            return;
+        }
+        let here = (self.clock.frontier(), self.ledger.index);
+        let due: Vec<AuthorityIndex> =
+            self.peers.behind.iter().filter(|(_, then)| **then != here).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            let at = self.peers.subscribed_at.get(&peer).map_or(now, |last| *last + RETRY);
+            match at <= now {
+                true if self.peers.connected.contains(peer) => self.subscribe(peer),
+                true => drop(self.peers.behind.remove(&peer)),
+                false => self.out.wake(at),
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the core tells about itself: for metrics, `status` and tests.
+
+use std::time::Duration;
+
+use rorqual_config::AuthorityIndex;
+
+use super::Core;
+use crate::commit::rule::Tally;
+use crate::types::{CommitIndex, Round};
+
+/// Events since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what is counted")]
+pub struct Counters {
+    pub proposed: u64,
+    pub linked: u64,
+    pub commits: u64,
+    pub certified_commits: u64,
+    pub decisions: Tally,
+    pub timeouts: u64,
+    pub fetches: u64,
+    pub range_fetches: u64,
+    pub pushed: u64,
+    pub dropped: u64,
+    pub evicted: u64,
+    pub equivocations: u64,
+    pub requeued: u64,
+    pub executed: u64,
+}
+
+/// Where the core stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Round of our last durable block.
+    pub round: Round,
+    /// The highest round with a linked block.
+    pub frontier: Round,
+    /// The last commit decided.
+    pub last_commit: CommitIndex,
+    /// The last commit whose record is written.
+    pub last_record: CommitIndex,
+    /// The highest commit whose payload is complete.
+    pub solid: CommitIndex,
+    /// The garbage-collection round.
+    pub gc_round: Round,
+    /// What a quorum has voted for.
+    pub quorum_commit_index: CommitIndex,
+    /// The highest commit with a full certificate here.
+    pub highest_certified: CommitIndex,
+    /// Commits an honest member is ahead of us.
+    pub lag: u64,
+    /// Leaders that no round waits for.
+    pub muted: Vec<AuthorityIndex>,
+    /// How long a round waits for its leader at present.
+    pub leader_timeout: Duration,
+    /// Own batches that are not delivered.
+    pub pending_own_batches: usize,
+    /// Events.
+    pub events: Counters,
+    /// Sizes.
+    pub footprint: Footprint,
+}
+
+/// How much the core holds: every one of these is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what is counted")]
+pub struct Footprint {
+    pub blocks: usize,
+    pub suspended: usize,
+    pub wanted: usize,
+    pub fetching: usize,
+    pub payload_waits: usize,
+    pub tally_entries: usize,
+    pub leader_rounds: usize,
+    pub records_waiting: usize,
+    pub unsolid_commits: usize,
+    pub ranges_waiting: usize,
+}
+
+impl Status {
+    /// Names and values for metrics.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let (events, sizes) = (&self.events, &self.footprint);
+        vec![
+            ("proposed", events.proposed),
+            ("linked", events.linked),
+            ("commits", events.commits),
+            ("certified_commits", events.certified_commits),
+            ("direct_commits", events.decisions.direct_commits),
+            ("indirect_commits", events.decisions.indirect_commits),
+            ("direct_skips", events.decisions.direct_skips),
+            ("indirect_skips", events.decisions.indirect_skips),
+            ("timeouts", events.timeouts),
+            ("fetches", events.fetches),
+            ("range_fetches", events.range_fetches),
+            ("pushed", events.pushed),
+            ("dropped", events.dropped),
+            ("evicted", events.evicted),
+            ("equivocations", events.equivocations),
+            ("requeued", events.requeued),
+            ("solid", self.solid.0),
+            ("lag", self.lag),
+            ("highest_certified", self.highest_certified.0),
+            ("quorum_commit_index", self.quorum_commit_index.0),
+            ("leader_timeout_us", self.leader_timeout.as_micros() as u64),
+            ("muted", self.muted.len() as u64),
+            ("pending_own_batches", self.pending_own_batches as u64),
+            ("blocks_held", sizes.blocks as u64),
+            ("suspended", sizes.suspended as u64),
+            ("payload_waits", sizes.payload_waits as u64),
+            ("unsolid_commits", sizes.unsolid_commits as u64),
+        ]
+    }
+}
+
+impl Core {
+    /// Where the core stands.
+    pub fn status(&self) -> Status {
+        let committee = self.committee();
+        Status {
+            round: self.own_round(),
+            frontier: self.clock.frontier(),
+            last_commit: self.ledger.index,
+            last_record: self.records.last.index,
+            solid: self.records.solid(),
+            gc_round: self.graph.gc_round(),
+            quorum_commit_index: self.tally.reached_by(committee.quorum(), committee),
+            highest_certified: self.tally.certified(),
+            lag: self.lag(),
+            muted: committee.authorities().filter(|author| self.is_muted(*author)).collect(),
+            leader_timeout: self.pacemaker.leader_timeout,
+            pending_own_batches: self.batches.pending(),
+            events: self.counters,
+            footprint: self.footprint(),
+        }
+    }
+
+    /// How much the core holds.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            blocks: self.graph.len(),
+            suspended: self.suspended.len(),
+            wanted: self.suspended.wanted_len(),
+            fetching: self.fetcher.len(),
+            payload_waits: self.payload.len(),
+            tally_entries: self.tally.len(),
+            leader_rounds: self.index.len(),
+            records_waiting: self.records.waiting.len(),
+            unsolid_commits: self.records.unsolid_len(),
+            ranges_waiting: self.catch_up.waiting(),
+        }
+    }
+}

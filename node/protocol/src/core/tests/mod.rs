@@ -1,0 +1,7 @@
+//! Whole cores.
+
+mod cluster;
+mod commits;
+mod pacing;
+mod restarts;
+mod driver;
