@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use rorqual_config::load::load_node;
+use rorqual_config::load::{environment, load_node};
 use rorqual_config::parameters::{LogFormat, LogParameters};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 use super::CliError;
+use super::config::flags;
 use crate::node::{Node, NodeError};
 
 /// Arguments of `rorqual run`.
@@ -27,15 +28,7 @@ pub struct Args {
 /// # Errors
 /// The reason the node stopped, with the exit code that belongs to it.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let flags = args.set.iter().map(|flag| {
-        let (key, value) = flag.split_once('=').ok_or_else(|| {
-            CliError::usage(format!("`--set {flag}` is not KEY=VALUE, for example batch.max_delay=5ms"))
-        })?;
-        Ok((key.to_owned(), value.to_owned()))
-    });
-    let flags: Vec<(String, String)> = flags.collect::<Result<_, CliError>>()?;
-    let environment: Vec<(String, String)> = std::env::vars().collect();
-    let config = load_node(&args.config, &flags, &environment).map_err(|errors| CliError::usage(errors.to_string()))?;
+    let config = load_node(&args.config, &flags(&args.set)?, &environment())?;
     start_log(&config.parameters.log)?;
     // Opening the store blocks; it happens before there is a runtime.
     let opened = Node::open(config).map_err(into_cli)?;
