@@ -6,7 +6,7 @@ use rorqual_config::AuthorityIndex;
 
 use super::Core;
 use crate::commit::rule::Tally;
-use crate::types::{CommitIndex, Round};
+use crate::types::{CommitIndex, Round, Sequence};
 
 /// Events since the start of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,6 +133,11 @@ impl Core {
             events: self.counters,
             footprint: self.footprint(),
         }
+    }
+
+    /// The highest sequence of an author's batches that a commit has delivered.
+    pub fn highest_delivered(&self, author: AuthorityIndex) -> Sequence {
+        self.ledger.windows[author.usize()].highest()
     }
 
     /// How much the core holds.

@@ -12,9 +12,7 @@ use crate::core::{Core, Setup};
 use crate::effect::{Effect, Halt, Write};
 use crate::input::{Input, Now, Recovered};
 use crate::testing::{committee_with, key};
-use crate::types::{
-    BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock,
-};
+use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 /// What one node has written.
 #[derive(Clone, Default)]
@@ -311,7 +309,8 @@ impl Cluster {
         let below = disk.certificates.range(from..=to).next_back();
         let end = below.or_else(|| disk.certificates.range(to..).next()).map(|(_, certificate)| certificate.clone());
         let answer = end.filter(|_| first_index.is_none()).map(|certificate| {
-            let records: Vec<_> = disk.commits.range(from..=certificate.index()).map(|(_, d)| d.commit.clone()).collect();
+            let records: Vec<_> =
+                disk.commits.range(from..=certificate.index()).map(|(_, d)| d.commit.clone()).collect();
             let refs = records.iter().flat_map(|commit| commit.blocks.iter());
             let blocks = refs.map(|reference| disk.blocks[reference].bytes().clone()).collect();
             VerifiedRange::verify(records, (*certificate).clone(), blocks, &self.committee).unwrap()

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod commits;
+mod driver;
 mod pacing;
 mod restarts;
-mod driver;
+mod single;
