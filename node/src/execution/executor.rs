@@ -217,7 +217,8 @@ impl Executor {
             (write, changes.applied)
         };
         let (write, applied) = self.work(cost, finish).await?;
-        self.write(write, Written { applied, own }).await
+        self.write(write, Written { applied, own });
+        Ok(())
     }
 
     /// Does work on the state, here or on a thread that may block.
@@ -239,18 +240,11 @@ impl Executor {
         Ok(result)
     }
 
-    /// Queues the write of a commit. It is not synced: what a power cut takes is derived again from the log. The commit record
-    /// precedes it in the store's log, so that no execution record survives without its commit.
-    async fn write(&mut self, batch: WriteBatch, written: Written) -> Result<(), ExecutionError> {
-        match self.setup.store.try_write_batch(batch, Durability::Buffered) {
-            Ok(completion) => self.writes.push_back(Box::pin(async move { completion.await.map(|()| written) })),
-            Err(refused) => {
-                // The store is behind: so is execution.
-                self.setup.store.write_batch(refused.batch, Durability::Buffered).await?;
-                self.writes.push_back(Box::pin(async move { Ok(written) }));
-            }
-        }
-        Ok(())
+    /// Queues the write of a commit; it takes its place now. It is not synced: what a power cut takes is derived again from the
+    /// log. The commit record precedes it in the store's log, so that no execution record survives without its commit.
+    fn write(&mut self, batch: WriteBatch, written: Written) {
+        let completion = self.setup.store.write_batch(batch, Durability::Buffered);
+        self.writes.push_back(Box::pin(async move { completion.await.map(|()| written) }));
     }
 
     /// Tells everybody of a commit whose write is done.

@@ -291,6 +291,28 @@ mod tests {
     }
 
     #[test]
+    fn the_digest_binds_every_number() {
+        let batch = BatchRecord { submissions: 3, transactions: 4, applied: 4 };
+        let digest = |previous, index, first, batches: &[BatchRecord]| {
+            state_digest(&Digest([previous; 32]), CommitIndex(index), first, batches, &[])
+        };
+        let all = [
+            digest(0, 1, 2, &[batch]),
+            digest(1, 1, 2, &[batch]),
+            digest(0, 2, 2, &[batch]),
+            digest(0, 1, 3, &[batch]),
+            digest(0, 1, 2, &[]),
+            digest(0, 1, 2, &[batch, batch]),
+            digest(0, 1, 2, &[BatchRecord { submissions: 2, ..batch }]),
+            digest(0, 1, 2, &[BatchRecord { transactions: 5, ..batch }]),
+            digest(0, 1, 2, &[BatchRecord { applied: 3, ..batch }]),
+        ];
+        for (i, one) in all.iter().enumerate() {
+            assert!(all[i + 1..].iter().all(|other| other != one), "{i}");
+        }
+    }
+
+    #[test]
     fn further_rows_sort_between_their_commit_and_the_next() {
         let index = CommitIndex(7);
         assert!(schema::index_key(index) < refused_key(index, 0));

@@ -224,3 +224,29 @@ fn a_copy_in_another_batch_is_the_same_submission() {
     assert!(state.ids.is_empty());
     assert_eq!(state.next_position, 2);
 }
+
+#[tokio::test]
+async fn an_id_may_live_exactly_as_long_as_the_rules_allow() {
+    let (store, committee) = (store(), committee());
+    let rules = Rules::of(&committee);
+    let mut state = State::default();
+    let longest = ticketed(1, 1_010, &["x"]);
+    let batches = [Batch::new(0, 1, &[longest.clone(), ticketed(2, 1_011, &["y"])])];
+    let (changes, outcomes) = step(&mut state, &rules, &delivery(1, 10, &batches), &batches);
+    let expected = vec![Outcome::Committed { first_position: 0 }, Outcome::DeadlineTooFar];
+    assert_eq!(outcomes[0], BatchOutcome::Decoded(expected));
+    write(&store, &changes).await;
+
+    // At its last moment it is known, also to a node that has just started.
+    let (changes, _) = step(&mut state, &rules, &delivery(2, 1_010, &[]), &[]);
+    write(&store, &changes).await;
+    let mut restarted = load(&store, &committee).await.unwrap().state;
+    let retry = [Batch::new(1, 1, &[longest])];
+    for state in [&mut state, &mut restarted] {
+        assert_eq!(state.ids.len(), 1);
+        let contents = [Prepared::new(retry[0].payload.clone(), &rules)];
+        let same_time = delivery(3, 1_010, &retry);
+        let (_, outcomes) = apply(state, &rules, &same_time, &contents);
+        assert!(matches!(&outcomes[0], BatchOutcome::Decoded(one) if matches!(one[0], Outcome::Already(_))));
+    }
+}

@@ -42,7 +42,7 @@ pub fn committee() -> Arc<Committee> {
 }
 
 pub fn store() -> Store {
-    Store::in_memory(schema::options(&StoreParameters::default(), true)).unwrap()
+    Store::in_memory(schema::options(&StoreParameters::default(), true))
 }
 
 /// A submission with an id.
