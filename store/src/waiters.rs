@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 /// Names one registration, for withdrawing it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
 /// The waiters of all columns, by key.
 #[derive(Debug)]
 pub(crate) struct Waiters<T> {
     // The hash map's random seed keeps peers, who choose keys, from making them collide.
+    // The waiters of a key stand in the order of their tickets.
     columns: Vec<HashMap<Bytes, Vec<(Ticket, T)>>>,
     next: u64,
     count: usize,
@@ -44,8 +45,8 @@ impl<T> Waiters<T> {
     /// Withdraws one waiter; `None` if it was taken before.
     pub(crate) fn withdraw(&mut self, column: usize, key: &[u8], ticket: Ticket) -> Option<T> {
         let waiters = self.columns[column].get_mut(key)?;
-        let position = waiters.iter().position(|(held, _)| *held == ticket)?;
-        let (_, waiter) = waiters.swap_remove(position);
+        let position = waiters.binary_search_by_key(&ticket, |(held, _)| *held).ok()?;
+        let (_, waiter) = waiters.remove(position);
         if waiters.is_empty() {
             self.columns[column].remove(key);
         }
