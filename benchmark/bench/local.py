@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cluster import ClusterError, binary
+from cluster import ClusterError, agreement, binary
 from cluster.local import Cluster, Node, locked
 
-from . import consistency, load, measure, report
+from . import load, measure, report
 from .parameters import Parameters
 
 
@@ -77,7 +77,7 @@ def _run(cluster: Cluster, parameters: Parameters, program: Path) -> report.Resu
     cluster.check_alive(live)
     after = [measure.read(node) for node in live]
     exact = answer["unknown"] == 0
-    problem = consistency.problem(cluster.binary, live, before[0].positions, answer["committed"], exact)
+    problem = agreement.problem(cluster.binary, live, before[0].positions, answer["committed"], exact)
     tps = watch.tps()
     return {
         "schema": report.SCHEMA,

@@ -33,8 +33,7 @@ fn measure(options: Options) -> Result<bool, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let local = tokio::task::LocalSet::new();
-    let outcome = local.block_on(&runtime, run(options, print))?;
+    let outcome = runtime.block_on(run(options, print))?;
     let answered = outcome.unknown == 0 && outcome.broken.is_empty();
     for broken in &outcome.broken {
         eprintln!("rorqual-load: the connection broke: {broken}");

@@ -32,8 +32,8 @@ pub struct Options {
     /// How often transactions that are due are handed over; at most 5ms
     #[arg(long, default_value = "1ms", value_parser = tick)]
     pub tick: Duration,
-    /// Most transactions in one submission; less if they would not fit in 256 KiB
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Most transactions in one submission; less if they are larger than the node takes
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..1 << 20))]
     pub submission: u32,
     /// What transactions are filled with
     #[arg(long, value_enum, default_value_t = Fill::Random)]
@@ -43,13 +43,10 @@ pub struct Options {
     pub without_ids: bool,
 }
 
-/// Largest submission in bytes of transactions (the default of the protocol's `max_submission_bytes`).
-const MAX_SUBMISSION_BYTES: u64 = 256 << 10;
-
 impl Options {
-    /// Transactions that go into one submission at most.
-    pub fn submission_limit(&self) -> u64 {
-        u64::from(self.submission).min(MAX_SUBMISSION_BYTES / self.tx_size).max(1)
+    /// Transactions that go into one submission at most, if a node takes so many bytes.
+    pub fn submission_limit(&self, max_bytes: u64) -> u64 {
+        u64::from(self.submission).min(max_bytes / self.tx_size).max(1)
     }
 
     /// What the options mean together.
@@ -79,14 +76,15 @@ mod tests {
     #[test]
     fn a_submission_never_exceeds_the_protocol() {
         let parse = |size: &str| Options::parse_from(["rorqual-load", "--node", "127.0.0.1:1", "--tx-size", size]);
-        assert_eq!(parse("512").submission_limit(), 256);
-        assert_eq!(parse("4096").submission_limit(), 64);
-        assert_eq!(parse("1000000").submission_limit(), 1);
+        assert_eq!(parse("512").submission_limit(256 << 10), 256);
+        assert_eq!(parse("4096").submission_limit(256 << 10), 64);
+        assert_eq!(parse("1000000").submission_limit(1_000_000), 1);
     }
 
     #[test]
     fn nonsense_is_refused() {
-        let parse = |more: &[&str]| Options::try_parse_from([&["rorqual-load", "--node", "127.0.0.1:1"], more].concat());
+        let parse =
+            |more: &[&str]| Options::try_parse_from([&["rorqual-load", "--node", "127.0.0.1:1"], more].concat());
         assert!(parse(&["--tick", "1s"]).is_err());
         assert!(parse(&["--rate", "0"]).is_err());
         assert!(parse(&["--duration", "1s"]).unwrap().check().is_err());

@@ -22,8 +22,6 @@ pub struct Recorder {
     pub committed: u64,
     /// Transactions that were refused, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// Transactions of broken connections.
-    pub unknown: u64,
     /// Committed after the warm-up and before the end of the schedule.
     pub committed_in_window: u64,
 }
@@ -33,7 +31,8 @@ impl Recorder {
     pub fn new(warm_up: Duration) -> Self {
         // The bounds are constants that hdrhistogram accepts; it can refuse only bounds that make no sense.
         let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3).unwrap_or_else(|_| unreachable!("constant bounds"))
+            Histogram::new_with_bounds(1, LONGEST.as_micros() as u64, 3)
+                .unwrap_or_else(|_| unreachable!("constant bounds"))
         };
         Self {
             warm_up,
@@ -43,7 +42,6 @@ impl Recorder {
             submitted: 0,
             committed: 0,
             rejected: BTreeMap::new(),
-            unknown: 0,
             committed_in_window: 0,
         }
     }
@@ -80,7 +78,7 @@ impl Recorder {
 
     /// Transactions handed over that nothing was heard of yet.
     pub fn outstanding(&self) -> u64 {
-        self.submitted - self.committed - self.all_rejected() - self.unknown
+        self.submitted.saturating_sub(self.committed + self.all_rejected())
     }
 
     /// Closes the second that ran; `behind` transactions are due and not handed over.

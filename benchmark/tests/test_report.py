@@ -4,7 +4,7 @@ import unittest
 from typing import Any
 
 import bench  # noqa: F401  (puts scripts/ on the path)
-from bench import consistency, report
+from bench import report
 from bench.parameters import Parameters
 
 
@@ -85,13 +85,6 @@ class ReportTest(unittest.TestCase):
     def test_a_row_has_a_cell_for_every_heading(self) -> None:
         self.assertEqual(len(report.row(result())), len(report.HEAD))
         self.assertEqual(len(report.markdown([result()]).splitlines()), 3)
-
-
-class ConsistencyTest(unittest.TestCase):
-    def test_windows_reach_from_the_beginning_to_the_end(self) -> None:
-        starts = consistency.starts(1_000, 100_000)
-        self.assertEqual((starts[0], starts[-1], len(starts)), (1_000, 99_900, 8))
-        self.assertEqual(consistency.starts(5, 10), [5])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ MAY_USE: dict[str, set[str]] = {
     "rorqual-protocol": {"rorqual-config"},
     "rorqual-client": {"rorqual-config", "rorqual-network"},
     "rorqual-node": {"rorqual-config", "rorqual-store", "rorqual-network", "rorqual-protocol", "rorqual-client"},
-    "rorqual-benchmark": {"rorqual-config", "rorqual-client", "rorqual-node"},
+    "rorqual-benchmark": {"rorqual-config", "rorqual-network", "rorqual-client", "rorqual-node"},
 }
 
 # crate -> packages that it must not reach, directly or through others (its tests may).

@@ -8,7 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cluster import ClusterError, demo, log, process
+from cluster import ClusterError, agreement, demo, log, process
 from cluster.endpoint import parse_metrics
 from cluster.process import ProcessId, last_lines
 from cluster.table import table
@@ -101,6 +101,13 @@ class ProcessTest(unittest.TestCase):
                 parent.send_signal(signal.SIGKILL)
                 parent.wait()
                 self.assertTrue(child.wait(10))
+
+
+class AgreementTest(unittest.TestCase):
+    def test_windows_reach_from_the_beginning_to_the_end(self) -> None:
+        starts = agreement.starts(1_000, 100_000)
+        self.assertEqual((starts[0], starts[-1], len(starts)), (1_000, 99_900, 8))
+        self.assertEqual(agreement.starts(5, 10), [5])
 
 
 class TextTest(unittest.TestCase):

@@ -1,0 +1,235 @@
+"""Kills nodes of a cluster under load and looks whether anything that was promised is lost."""
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import ClusterError, agreement, binary, log
+from .local import Cluster, Node
+from .process import last_lines
+from .progress import Progress
+
+SCRIPT = "scripts/kill_test.sh"
+# Longest that the others may take to commit something again after a node was killed.
+STALL_SECONDS = 10.0
+# Longest that a node that comes back may take until it has executed all but the last second of load.
+CATCH_UP_SECONDS = 60.0
+CHUNK = 20
+
+
+@dataclass
+class Load:
+    """rorqual-load in the background, its lines in a file."""
+
+    child: "subprocess.Popen[bytes]"
+    output: Path
+
+    @classmethod
+    def start(cls, nodes: Sequence[Node], rate: int, seconds: int, output: Path) -> "Load":
+        """Offers load to the nodes until `seconds` have passed or it is stopped."""
+        words: list[str | Path] = [binary.find("rorqual-load"), "--rate", str(rate), "--duration", f"{seconds}s"]
+        for node in nodes:
+            words += ["--node", node.client]
+        with output.open("wb") as file:
+            return cls(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT), output)
+
+    def check(self) -> None:
+        """Fails if it ended early."""
+        if self.child.poll() is not None:
+            raise ClusterError(
+                f"the load generator ended with code {self.child.returncode}:\n{last_lines(self.output, 3)}"
+            )
+
+    def stop(self) -> None:
+        """Ends it, whatever it is doing."""
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+
+
+@dataclass
+class Lines:
+    """Numbered lines submitted through one node by one thread, and which of them have receipts."""
+
+    program: Path
+    node: Node
+    directory: Path
+    stop: threading.Event
+    sent: list[str] = field(default_factory=list)
+    receipts: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Submits until told to stop or until the node is gone."""
+        source = self.directory / f"lines-{self.node.index}"
+        number = 0
+        while not self.stop.is_set():
+            lines = [f"{self.node.name} line {number + offset}" for offset in range(CHUNK)]
+            number += CHUNK
+            source.write_text("".join(f"{line}\n" for line in lines))
+            self.sent.extend(lines)
+            words: list[str | Path] = [
+                self.program,
+                "submit",
+                "--node",
+                self.node.client,
+                "--lines",
+                source,
+                "--timeout",
+                "10s",
+            ]
+            if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+                return
+            self.receipts.extend(lines)
+
+
+def one_node(cluster: Cluster, rate: int, down: float, directory: Path) -> None:
+    """Kills one node under load; the others go on; it comes back and catches up."""
+    victim, others = cluster.nodes[-1], cluster.nodes[:-1]
+    total = int(down + CATCH_UP_SECONDS + 120)
+    load = Load.start(others, rate, total, directory / "load")
+    try:
+        _pause(cluster, cluster.nodes, load, 5, "load before the kill")
+        cluster.kill([victim])
+        print(f"kill -9 {victim.name} under {rate:,} tx/s")
+        before = agreement.positions(others[0])
+        _pause(cluster, others, load, STALL_SECONDS, "the others go on")
+        grown = agreement.positions(others[0]) - before
+        if grown <= 0:
+            raise ClusterError(f"nothing was committed in the {STALL_SECONDS:.0f} s after {victim.name} was killed")
+        print(f"the others committed {grown:,} transactions in the next {STALL_SECONDS:.0f} s")
+        _pause(cluster, others, load, max(0.0, down - STALL_SECONDS), f"{victim.name} stays down")
+        cluster.start([victim])
+        started = time.monotonic()
+        progress = Progress(f"{victim.name} catches up")
+        while (missing := agreement.positions(others[0]) - agreement.positions(victim)) > rate:
+            cluster.check_alive(cluster.nodes)
+            load.check()
+            if time.monotonic() - started > CATCH_UP_SECONDS:
+                raise ClusterError(f"{victim.name} still lacks {missing:,} transactions after {CATCH_UP_SECONDS:.0f} s")
+            progress.update(f"{missing:,} transactions behind")
+            time.sleep(0.1)
+        progress.done()
+        took = time.monotonic() - started
+        print(f"{victim.name} was down for {down:.0f} s and has caught up {took:.1f} s after its start")
+    finally:
+        load.stop()
+    end, wrong = agreement.settled(cluster.nodes)
+    wrong = wrong or agreement.difference(cluster.binary, cluster.nodes, 0, end)
+    if wrong:
+        raise ClusterError(wrong)
+    print(f"all logs agree, {end:,} transactions")
+
+
+def all_nodes(cluster: Cluster, seconds: float, directory: Path) -> None:
+    """Kills all nodes at once; what had a receipt is in the log once after they come back."""
+    cluster.check_alive(cluster.nodes)
+    base = agreement.positions(cluster.nodes[0])
+    stop = threading.Event()
+    writers = [Lines(cluster.binary, node, directory, stop) for node in cluster.nodes]
+    threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
+    for thread in threads:
+        thread.start()
+    progress = Progress("lines through all nodes")
+    while progress.seconds() < seconds:
+        cluster.check_alive(cluster.nodes)
+        progress.update(f"{sum(len(writer.receipts) for writer in writers):,} receipts")
+        time.sleep(0.05)
+    progress.done()
+    cluster.kill()
+    stop.set()
+    for thread in threads:
+        thread.join(30)
+    sent = [line for writer in writers for line in writer.sent]
+    receipts = [line for writer in writers for line in writer.receipts]
+    print(f"kill -9 of all nodes at once, {len(receipts):,} of {len(sent):,} lines have receipts")
+    if not receipts:
+        raise ClusterError("no line had a receipt before the kill: the test tells nothing")
+    cluster.start(cluster.nodes)
+    cluster.wait_ready(cluster.nodes)
+    _, wrong = agreement.settled(cluster.nodes)
+    if wrong:
+        raise ClusterError(wrong)
+    texts = [binary.run(cluster.binary, "log", "--node", node.client, "--from", str(base)) for node in cluster.nodes]
+    for node, text in zip(cluster.nodes, texts, strict=True):
+        if text != texts[0]:
+            raise ClusterError(f"the logs of {cluster.nodes[0].name} and {node.name} differ after position {base}")
+    if wrong := lost(sent, receipts, [entry.text for entry in log.parse(texts[0])]):
+        raise ClusterError(wrong)
+    print("every line with a receipt is in the log once, and no line is there twice")
+
+
+def lost(sent: Sequence[str], receipts: Sequence[str], found: Sequence[str]) -> str | None:
+    """Nothing if every promise is kept; else one that is not."""
+    counts = Counter(found)
+    for line in receipts:
+        if counts[line] != 1:
+            return f"`{line}` had a receipt and is in the log {counts[line]} times"
+    known = set(sent)
+    for line, count in counts.items():
+        if line not in known:
+            return f"`{line[:60]}` is in the log, but nobody sent it"
+        if count != 1:
+            return f"`{line}` was sent once and is in the log {count} times"
+    return None
+
+
+def _pause(cluster: Cluster, alive: Sequence[Node], load: Load, seconds: float, label: str) -> None:
+    progress = Progress(label)
+    while progress.seconds() < seconds:
+        cluster.check_alive(alive)
+        load.check()
+        progress.update()
+        time.sleep(0.1)
+    progress.done()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs both; the exit code."""
+    parser = argparse.ArgumentParser(prog=SCRIPT, description="Kills nodes of a cluster of real processes under load.")
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--rate", type=int, default=10_000, help="transactions a second while one node is killed")
+    parser.add_argument("--down", type=float, default=60.0, help="seconds that the node stays down")
+    args = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Not in /tmp, which is memory on many machines.
+    place = Path.home() / ".cache" / "rorqual"
+    place.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="kill-test-", dir=place))
+    cluster: Cluster | None = None
+    passed = False
+    try:
+        cluster = Cluster.create(directory / "cluster", args.nodes, bound=True)
+        cluster.start(cluster.nodes)
+        cluster.wait_ready(cluster.nodes)
+        one_node(cluster, args.rate, args.down, directory)
+        all_nodes(cluster, 10.0, directory)
+        passed = True
+        sentence = "PASS: the cluster survived the kill of one node and of all nodes"
+    except ClusterError as error:
+        first, _, details = str(error).partition("\n")
+        print(details)
+        sentence = f"FAIL: {first}"
+    except KeyboardInterrupt:
+        sentence = "FAIL: interrupted"
+    finally:
+        if cluster is not None:
+            cluster.kill()
+        if passed:
+            shutil.rmtree(directory, ignore_errors=True)
+        else:
+            print(f"Everything is kept in {directory}")
+    print(sentence)
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
