@@ -76,16 +76,8 @@ class Lines:
             number += CHUNK
             source.write_text("".join(f"{line}\n" for line in lines))
             self.sent.extend(lines)
-            words: list[str | Path] = [
-                self.program,
-                "submit",
-                "--node",
-                self.node.client,
-                "--lines",
-                source,
-                "--timeout",
-                "10s",
-            ]
+            words: list[str | Path] = [self.program, "submit", "--node", self.node.client]
+            words += ["--lines", source, "--timeout", "10s"]
             if subprocess.run(words, capture_output=True, check=False).returncode != 0:
                 return
             self.receipts.extend(lines)
