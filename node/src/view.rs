@@ -123,9 +123,9 @@ impl View {
             gauges.push(Gauge::labelled(names::STORE, "what", what, value as f64));
         }
         for column in self.setup.store.sizes() {
-            let parts = [("disk", column.disk_bytes), ("memory", column.memory_bytes), ("cache", column.cache_bytes)];
+            let parts = [("disk", column.disk_bytes), ("memory", column.memtable_bytes), ("cache", column.cache_bytes)];
             for (place, bytes) in parts {
-                let labels = vec![("column", column.name.to_string()), ("where", place.to_string())];
+                let labels = vec![("column", column.column.to_string()), ("where", place.to_string())];
                 gauges.push(Gauge { name: names::STORE_BYTES, labels, value: bytes as f64 });
             }
         }

@@ -32,7 +32,7 @@ class Verdict:
 def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
     """Everything, in a fresh directory that is removed at the end unless it holds the explanation of a failure."""
     directory = Path(tempfile.mkdtemp(prefix="rorqual-demo-"))
-    verdict = Verdict(False, "interrupted")
+    verdict, interrupted = Verdict(False, "it did not end"), False
     cluster: Cluster | None = None
     try:
         cluster = Cluster.create(directory / "cluster", nodes, bound=True)
@@ -42,6 +42,8 @@ def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
         sentence, _, details = str(error).partition("\n")
         print(details)
         verdict = Verdict(False, sentence)
+    except KeyboardInterrupt:
+        verdict, interrupted = Verdict(False, "interrupted"), True
     finally:
         if cluster is not None:
             try:
@@ -50,7 +52,7 @@ def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
                 cluster.kill()
             if forced and verdict.passed:
                 verdict = Verdict(False, f"{forced[0].name} did not stop when asked to")
-        if keep or not verdict.passed:
+        if keep or not (verdict.passed or interrupted):
             print(f"Everything is kept in {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)

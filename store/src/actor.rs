@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use crate::batch::{Durability, Operation, WriteBatch};
 use crate::error::StoreError;
 use crate::queue::{BATCH_OVERHEAD, Job, Reply};
+use crate::reclaim::Span;
 use crate::shared::Shared;
 use crate::syncer;
 
@@ -110,7 +112,27 @@ fn apply(shared: &Shared, jobs: VecDeque<Job>) {
     }
     operations().for_each(|operation| publish(shared, operation));
     shared.counters.count_group(batches.len(), batches.iter().map(|batch| batch.bytes()).sum());
+    operations().for_each(|operation| reclaim(shared, operation));
     complete(shared, jobs);
+}
+
+/// Has a reader thread give back the space of a deleted range, if it is time for that.
+fn reclaim(shared: &Shared, operation: &Operation) {
+    let Operation::DeleteRange { column, from, to } = operation else { return };
+    let Ok(column) = shared.columns.index(*column) else { return };
+    let Some(reclaim) = &shared.reclaims[column] else { return };
+    let Some(span) = reclaim.note(Span { from: from.clone(), to: to.clone() }, Instant::now()) else { return };
+    let reclaim = Arc::clone(reclaim);
+    // Beside the bounded places of the readers: there is at most one such request for each column.
+    let pushed = shared.readers.push(Box::new(move |engine| {
+        if let Err(error) = engine.reclaim(column, &span) {
+            tracing::warn!(%error, "could not give the space of deleted keys back");
+        }
+        reclaim.done(Instant::now());
+    }));
+    if pushed.is_err() {
+        tracing::debug!("the store is closing; deleted keys keep their space until the next deletion");
+    }
 }
 
 /// Takes a key that is about to change out of the value cache.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::batch::WriteBatch;
 use crate::error::StoreError;
+use crate::reclaim::Span;
 
 /// Which way a range is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +100,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Reads a range, from one consistent view.
     fn scan(&self, column: usize, range: &Range) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
+
+    /// Gives back the space of what was deleted in a range. May take a while; data is safe whatever comes of it.
+    fn reclaim(&self, column: usize, span: &Span) -> Result<(), StoreError>;
 
     /// Sizes of all columns by number; zeros when closed.
     fn sizes(&self) -> Vec<EngineSize>;

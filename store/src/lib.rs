@@ -54,6 +54,7 @@ mod notify;
 mod options;
 mod queue;
 mod readers;
+mod reclaim;
 mod rocks;
 mod rocks_open;
 mod shared;

@@ -14,6 +14,7 @@ use crate::batch::{Operation, WriteBatch};
 use crate::engine::{Direction, Engine, EngineSize, Lookup, Page, Range};
 use crate::error::StoreError;
 use crate::options::Columns;
+use crate::reclaim::Span;
 
 type Map = BTreeMap<Bytes, Bytes>;
 
@@ -94,6 +95,10 @@ impl Engine for MemoryEngine {
             }
         }
         Ok(page.into_entries())
+    }
+
+    fn reclaim(&self, _column: usize, _span: &Span) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn sizes(&self) -> Vec<EngineSize> {

@@ -55,7 +55,8 @@ impl Readers {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    fn push(&self, request: Request) -> Result<(), StoreError> {
+    /// Queues a request, without a place and without an answer.
+    pub(crate) fn push(&self, request: Request) -> Result<(), StoreError> {
         let mut state = self.lock();
         if state.closed {
             return Err(StoreError::Closed);

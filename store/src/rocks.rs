@@ -9,12 +9,13 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
 use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
+use rocksdb::{ColumnFamily, CompactOptions, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
 
 use crate::batch::{Operation, WriteBatch};
 use crate::engine::{Direction, Engine, EngineSize, Lookup, Page, Range};
 use crate::error::StoreError;
 use crate::options::{Columns, Options};
+use crate::reclaim::Span;
 use crate::rocks_open;
 
 /// An open database. Closing takes it out, so that the directory is released while handles still exist.
@@ -182,6 +183,17 @@ impl Engine for RocksEngine {
         }
         entries.status().map_err(|error| self.failure(&error))?;
         Ok(page.into_entries())
+    }
+
+    fn reclaim(&self, column: usize, span: &Span) -> Result<(), StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        let mut options = CompactOptions::default();
+        // Ordinary compactions, which writes depend on, go on beside it.
+        options.set_exclusive_manual_compaction(false);
+        let end = (!span.to.is_empty()).then_some(&span.to[..]);
+        database.compact_range_cf_opt(self.family(database, column)?, Some(&span.from[..]), end, &options);
+        Ok(())
     }
 
     fn sizes(&self) -> Vec<EngineSize> {

@@ -1,5 +1,6 @@
 //! What the handles and the store's threads have in common.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use crate::notify::Registry;
 use crate::options::{Columns, Options};
 use crate::queue::Queue;
 use crate::readers::Readers;
+use crate::reclaim::Reclaim;
 use crate::syncer::SyncQueue;
 
 /// The state of one open store.
@@ -25,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     /// By column number; `None` where no values are kept.
     pub(crate) caches: Vec<Option<ValueCache>>,
+    /// By column number; `None` where RocksDB's own compactions are enough.
+    pub(crate) reclaims: Vec<Option<Arc<Reclaim>>>,
     pub(crate) failure: Failure,
     pub(crate) counters: Counters,
     closing: AtomicBool,
@@ -44,6 +48,7 @@ impl Shared {
             readers: Readers::new(options.reader_queue.saturating_add(options.reader_threads)),
             registry: Registry::new(options.columns.len()),
             caches: options.columns.iter().map(|column| cache(column.cache_bytes)).collect(),
+            reclaims: options.columns.iter().map(|column| column.large_values.then(Arc::default)).collect(),
             failure: Failure::new(),
             counters: Counters::default(),
             closing: AtomicBool::new(false),

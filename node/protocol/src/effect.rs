@@ -17,7 +17,8 @@ pub enum Write {
     Commit(Arc<Delivery>),
     /// A certificate whose tally completed, or that came with a certified range.
     Certificate(Arc<Certificate>),
-    /// State of the core after a commit whose index is a multiple of the checkpoint interval. The two newest are kept.
+    /// State of the core after a commit whose index is a multiple of the checkpoint interval, written once execution has passed
+    /// that commit. The two newest are kept.
     Snapshot {
         /// After which commit.
         index: CommitIndex,

@@ -130,8 +130,8 @@ pub struct Recovered {
     pub never_signed: bool,
     /// The newest state snapshot (`Write::Snapshot`) at or below the last commit, if there is one.
     pub snapshot: Option<(CommitIndex, Vec<u8>)>,
-    /// Records of all commits above the snapshot (from 1 without one), ascending, without a gap; where execution is further
-    /// behind than the snapshot, from the commit after `executed` on: those are delivered again.
+    /// Records of all commits above the snapshot (from 1 without one), ascending, without a gap. A snapshot is written only
+    /// once execution has passed it, so these include all that have to be delivered again.
     pub commits: Vec<Delivery>,
     /// All stored blocks of rounds above the garbage-collection round that holds after the snapshot (all rounds without one),
     /// in ascending round order. Includes the blocks that `commits` name.

@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod init;
 pub mod keygen;
+pub mod link;
 pub mod log;
 pub mod read;
 pub mod run;

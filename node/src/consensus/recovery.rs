@@ -52,7 +52,7 @@ pub async fn load(
     state_digests: Vec<(CommitIndex, Digest)>,
 ) -> Result<Found, RecoveryError> {
     let never_signed = store.read(schema::META, Meta::NEVER_SIGNED).await?.is_some();
-    let newest = store.iterate(schema::SNAPSHOTS, &[], &[], 1, PAGE_BYTES, Direction::Reverse).await?;
+    let newest = store.iterate(schema::SNAPSHOTS, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
     let snapshot = newest
         .first()
         .map(|(key, bytes)| number(schema::SNAPSHOTS, key).map(|index| (CommitIndex(index), bytes.to_vec())))
@@ -114,7 +114,7 @@ async fn last<T>(
     column: Column,
     read: impl Fn(&bytes::Bytes) -> Result<T, String>,
 ) -> Result<Option<T>, RecoveryError> {
-    let found = store.iterate(column, &[], &[], 1, PAGE_BYTES, Direction::Reverse).await?;
+    let found = store.iterate(column, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
     found.first().map(|(key, bytes)| record(column, key, bytes, &read)).transpose()
 }
 

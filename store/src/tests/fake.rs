@@ -12,6 +12,7 @@ use crate::batch::{Operation, WriteBatch};
 use crate::engine::{Engine, EngineSize, Lookup, Range};
 use crate::memory::MemoryEngine;
 use crate::options::{Columns, Options};
+use crate::reclaim::Span;
 
 /// Holds threads while it is shut.
 #[derive(Default)]
@@ -157,6 +158,10 @@ impl Engine for FakeEngine {
 
     fn scan(&self, column: usize, range: &Range) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         self.memory.scan(column, range)
+    }
+
+    fn reclaim(&self, column: usize, span: &Span) -> Result<(), StoreError> {
+        self.memory.reclaim(column, span)
     }
 
     fn sizes(&self) -> Vec<EngineSize> {

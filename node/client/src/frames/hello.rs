@@ -113,7 +113,7 @@ impl Hello {
     /// # Errors
     /// [`Refusal::Malformed`] or [`Refusal::TooLarge`].
     pub fn check(&self, submission: &Submission) -> Result<u64, Refusal> {
-        if !submission.is_well_formed() {
+        if !submission.is_well_formed() || submission.ticket.is_some_and(|ticket| ticket.deadline_ms == 0) {
             return Err(Refusal::Malformed);
         }
         let bytes = submission.bytes.len() as u64;

@@ -24,7 +24,7 @@ pub mod response;
 
 use std::time::Duration;
 
-use crate::content::table_bytes;
+use crate::content::{EMPTY_BYTES, table_bytes};
 use crate::submission::Submission;
 
 pub use hello::{ClientHello, Greeting, Hello, HelloError, Turned};
@@ -60,9 +60,17 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A connection on which nothing arrives for so long is dead.
 pub const SILENCE: Duration = Duration::from_secs(20);
 
-/// What a submission costs in credit: the bytes it adds to a batch.
+/// What a node spends on a submission beside its bytes, at most: its frame, its receipt, its place in every queue.
+pub const OVERHEAD_BYTES: u64 = 128;
+
+/// What a submission costs in credit: the bytes it adds to a batch, and [`OVERHEAD_BYTES`].
 pub fn weight(submission: &Submission) -> u64 {
-    (table_bytes(submission.count()) + submission.bytes.len()) as u64
+    (table_bytes(submission.count()) + submission.bytes.len()) as u64 + OVERHEAD_BYTES
+}
+
+/// The largest weight of a submission that still fits a batch of `max_batch_bytes`.
+pub fn max_weight(max_batch_bytes: u64) -> u64 {
+    max_batch_bytes.saturating_sub(EMPTY_BYTES as u64).saturating_add(OVERHEAD_BYTES)
 }
 
 /// The largest request a node takes, given the largest weight it takes.

@@ -213,7 +213,7 @@ impl Core {
         if let Some(mut snapshot) = snapshot {
             snapshot.reference = Some(reference);
             let bytes = Arc::new(rorqual_config::encoding::encode(&snapshot));
-            self.out.write(Write::Snapshot { index: reference.index, bytes });
+            self.records.keep_snapshot(reference.index, bytes);
         }
         if let Some(certificate) = certificate {
             self.out.write(Write::Certificate(certificate));
@@ -262,5 +262,8 @@ impl Core {
     pub(super) fn on_executed(&mut self, index: CommitIndex, state: Digest) {
         self.counters.executed = self.counters.executed.max(index.0);
         self.checkpoints.executed(index, state);
+        for (index, bytes) in self.records.take_snapshots(index) {
+            self.out.write(Write::Snapshot { index, bytes });
+        }
     }
 }

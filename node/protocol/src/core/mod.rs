@@ -64,8 +64,18 @@ struct Own {
     last: Option<VerifiedBlock>,
     /// Being written; not linked and not sent yet.
     in_flight: Option<(Token, VerifiedBlock)>,
+    /// Found on disk after a restart and not committed. It reserves its round; it may never have left, and what it stands for
+    /// may not have become durable with it, so it waits until all of that is here and is then written once more.
+    held: Option<VerifiedBlock>,
     /// This data directory never signed.
     never_signed: bool,
+}
+
+impl Own {
+    /// The block that is not linked yet: being written, or held after a restart.
+    fn coming(&self) -> Option<&VerifiedBlock> {
+        self.in_flight.as_ref().map(|(_, block)| block).or(self.held.as_ref())
+    }
 }
 
 /// The state machine.
@@ -198,6 +208,7 @@ impl Core {
         self.flush_records()?;
         self.settle_votes()?;
         self.pump_catch_up();
+        self.write_held();
         self.propose();
         self.push_again();
         self.pump_fetches();

@@ -161,16 +161,16 @@ impl Core {
         if block.author() != self.setup.me {
             return Ok(());
         }
-        let known = |own: &VerifiedBlock| own.reference() == block.reference();
-        let in_flight = self.own.in_flight.as_ref().is_some_and(|(_, own)| known(own));
-        if in_flight || self.own.last.as_ref().is_some_and(known) {
+        let (reference, last) = (block.reference(), self.own.last.as_ref());
+        let known: Vec<BlockRef> = last.into_iter().chain(self.own.coming()).map(VerifiedBlock::reference).collect();
+        if known.contains(&reference) {
             return Ok(());
         }
-        let forgotten = |other: &BlockRef| other.digest != block.reference().digest;
-        let slot = self.graph.variants(block.round(), self.setup.me);
-        let twin = slot.iter().any(|vertex| forgotten(&vertex.block.reference()));
-        if block.round() >= self.own_round().next() || block.round() == self.own_round() || twin {
-            return Err(Halt::Amnesia { ours: self.own_round(), theirs: block.round() });
+        let ours = known.iter().map(|own| own.round).max().unwrap_or_default();
+        let slot = self.graph.variants(reference.round, self.setup.me);
+        let twin = slot.iter().any(|vertex| vertex.block.reference() != reference);
+        if reference.round >= ours || twin {
+            return Err(Halt::Amnesia { ours, theirs: reference.round });
         }
         Ok(())
     }

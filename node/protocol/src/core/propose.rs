@@ -34,7 +34,7 @@ impl Core {
     pub(super) fn propose(&mut self) {
         let mut audience = self.peers.subscribed;
         audience.insert(self.setup.me);
-        if self.own.in_flight.is_some() || !self.knows_own_past() || !self.committee().is_quorum(&audience) {
+        if self.own.coming().is_some() || !self.knows_own_past() || !self.committee().is_quorum(&audience) {
             return;
         }
         let round = self.next_round();
@@ -73,6 +73,20 @@ impl Core {
         self.pacemaker.limiter.spend(now);
         self.pacemaker.proposed_at = Some(now);
         self.counters.proposed += 1;
+    }
+
+    /// After a restart: writes our last block again, synced, once everything that it stands for is here.
+    pub(super) fn write_held(&mut self) {
+        let Some(block) = &self.own.held else { return };
+        let whole = block.parents().iter().all(|parent| self.graph.is_usable(parent))
+            && block.votes().last().is_none_or(|vote| vote.index <= self.records.solid());
+        // What is too old to be linked binds nobody any more; it only keeps its round taken.
+        if !whole && block.round() > self.graph.gc_round() {
+            return;
+        }
+        self.out.write(Write::Block(block.clone()));
+        let token = self.out.sync();
+        self.own.in_flight = self.own.held.take().map(|block| (token, block));
     }
 
     fn take_payload(&mut self) -> Vec<BatchRef> {

@@ -15,6 +15,9 @@ use crate::types::{BatchKey, Certificate, Commit, CommitIndex, CommitRef};
 /// Headers kept below the last commit: what votes and ranges are compared with.
 const HEADERS: u64 = 1_024;
 
+/// Snapshots that may wait for execution.
+const MAX_SNAPSHOTS: usize = 3;
+
 /// A decided commit without its digest.
 #[derive(Debug)]
 pub struct Pending {
@@ -55,6 +58,8 @@ pub struct Records {
     silent: BTreeSet<CommitIndex>,
     owed: VecDeque<CommitRef>,
     voted: BTreeSet<CommitIndex>,
+    /// Snapshots that execution has not passed yet: a restart delivers again from there, so an older one is still needed.
+    snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
     /// The highest commit that delivers payload.
     pub last_with_payload: CommitIndex,
     /// The highest weak certificate written.
@@ -73,6 +78,7 @@ impl Records {
             silent: BTreeSet::new(),
             owed: VecDeque::new(),
             voted: BTreeSet::new(),
+            snapshots: BTreeMap::new(),
             last_with_payload: CommitIndex(0),
             weakly_certified: CommitIndex(0),
         }
@@ -152,6 +158,22 @@ impl Records {
     pub fn take_votes(&mut self, limit: usize) -> Vec<CommitRef> {
         let count = self.owed.len().min(limit);
         self.owed.drain(..count).collect()
+    }
+
+    /// A snapshot to be written once execution has passed it. The newest two are enough.
+    pub fn keep_snapshot(&mut self, index: CommitIndex, bytes: Arc<Vec<u8>>) {
+        self.snapshots.insert(index, bytes);
+        while self.snapshots.len() > MAX_SNAPSHOTS {
+            // Not the oldest: it is the one that can be written first.
+            let second = self.snapshots.keys().nth(1).copied();
+            second.map(|index| self.snapshots.remove(&index));
+        }
+    }
+
+    /// The snapshots that execution has passed.
+    pub fn take_snapshots(&mut self, executed: CommitIndex) -> BTreeMap<CommitIndex, Arc<Vec<u8>>> {
+        let later = self.snapshots.split_off(&executed.next());
+        std::mem::replace(&mut self.snapshots, later)
     }
 
     /// Votes for these came.

@@ -27,6 +27,7 @@ impl Core {
         }
         self.own.never_signed = recovered.never_signed;
         self.own.last = recovered.own_last.clone();
+        self.own.held = None;
         let executed = recovered.executed.map_or(CommitIndex(0), |(index, _)| index);
         for (index, state) in recovered.state_digests.iter().chain(&recovered.executed) {
             self.checkpoints.executed(*index, *state);
@@ -36,6 +37,11 @@ impl Core {
             None => None,
         };
         let late = self.restore_blocks(&recovered, snapshot.as_ref());
+        if self.own.held.is_some() {
+            let own = recovered.blocks.iter().filter(|block| block.author() == self.setup.me);
+            let before = own.filter(|block| self.own.held.as_ref() != Some(*block));
+            self.own.last = before.max_by_key(|block| block.round()).cloned();
+        }
         for (reference, _) in snapshot.iter().flat_map(|snapshot| &snapshot.committed) {
             if !self.graph.commit(reference) {
                 return bad(format!("block {reference:?}, which the snapshot names, is not there"));
@@ -90,9 +96,17 @@ impl Core {
         sorted.dedup_by_key(|block| block.reference());
         let mut late = Vec::new();
         let gc_round = self.graph.gc_round();
+        // Whoever references our last block got it from us: it had left, so it was whole.
+        let last = recovered.own_last.as_ref().map(VerifiedBlock::reference);
+        let left = last.is_some_and(|last| recovered.blocks.iter().any(|block| block.parents().contains(&last)));
         for block in sorted.into_iter().filter(|block| block.round() > gc_round) {
             let linked = || block.parents().iter().all(|parent| self.graph.is_linked(parent));
-            if committed.contains(&block.reference()) || linked() {
+            if committed.contains(&block.reference()) {
+                self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
+                self.clock.observe(block);
+            } else if last == Some(block.reference()) && !left {
+                self.own.held = Some(block.clone());
+            } else if linked() {
                 self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
                 self.clock.observe(block);
             } else {
@@ -181,15 +195,17 @@ impl Core {
             }
         }
         let own = self.graph.iter().filter(|vertex| vertex.block.author() == me && !vertex.committed);
-        for vertex in own {
-            self.batches.already_named(vertex.block.batches());
+        let own = own.map(|vertex| &vertex.block).chain(&self.own.held);
+        for block in own {
+            self.batches.already_named(block.batches());
         }
     }
 
-    /// Commits above what execution has applied are delivered again, and solid only when their payload is seen again.
+    /// Commits above what execution has applied are delivered again. Those that we may still vote for, too, are solid only
+    /// when their payload is seen again: execution's word can be on disk although the payload was lost with the power.
     fn await_unexecuted(&mut self, recovered: &Recovered, executed: CommitIndex) {
-        let me = self.setup.me;
-        for delivery in recovered.commits.iter().filter(|delivery| delivery.commit.index > executed) {
+        let (me, certified) = (self.setup.me, self.tally.certified());
+        for delivery in recovered.commits.iter().filter(|d| d.commit.index > executed.min(certified)) {
             let index = delivery.commit.index;
             let mut missing: BTreeSet<BatchKey> = BTreeSet::new();
             for batch in delivery.batches.iter().filter(|batch| batch.author != me) {
@@ -197,7 +213,9 @@ impl Core {
                 missing.insert(batch.key());
             }
             self.records.decided(index, missing);
-            self.out.effect(Effect::Deliver(Arc::new(delivery.clone())));
+            if index > executed {
+                self.out.effect(Effect::Deliver(Arc::new(delivery.clone())));
+            }
         }
     }
 }

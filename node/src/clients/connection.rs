@@ -1,0 +1,264 @@
+//! One connection: hello, then requests until one side has enough.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rorqual_client::Refusal;
+use rorqual_client::frames::{
+    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_QUESTIONS, NotHere, Request, Response, SILENCE, Turned,
+    weight,
+};
+use rorqual_client::submission::Submission;
+use rorqual_network::frame::{FrameError, FrameReader, write_frame};
+use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::Sink;
+use super::gate::{Gate, Place};
+use super::outbox::Outbox;
+use super::questions::{AnswerRoom, Questions};
+use super::receipts::ReceiptSlot;
+use crate::batch::{Busy, Pending};
+
+/// From the connection to the client's hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stopping node waits for receipts that execution may still send.
+const GRACE: Duration = Duration::from_millis(250);
+/// How long the last words of a connection may take to arrive.
+const LINGER: Duration = Duration::from_millis(500);
+/// How often silence is looked for.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What all connections share.
+#[derive(Clone)]
+pub struct Room {
+    /// Limits and counters.
+    pub gate: Arc<Gate>,
+    /// Takes submissions.
+    pub sink: Arc<dyn Sink>,
+    /// Answers everything else.
+    pub questions: Questions,
+    /// Cancelled: refuse submissions.
+    pub closing: CancellationToken,
+    /// Cancelled: close.
+    pub stopping: CancellationToken,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client has gone, or the stream failed.
+    Gone(String),
+    /// The client broke a rule.
+    Broke(String),
+    /// The node stops.
+    Stopping,
+}
+
+/// One connection that has said hello.
+struct Connection {
+    room: Room,
+    outbox: Arc<Outbox>,
+    asked: Arc<Semaphore>,
+    answers: AnswerRoom,
+    tasks: JoinSet<()>,
+}
+
+impl Room {
+    /// Serves a connection to its end. `place` is given back then.
+    pub async fn serve(self, stream: TcpStream, from: SocketAddr, place: Place) {
+        let stopping = self.stopping.clone();
+        let greeted = tokio::select! {
+            () = stopping.cancelled() => return,
+            greeted = tokio::time::timeout(HELLO_TIMEOUT, self.greet(stream)) => greeted,
+        };
+        let Ok(Some((mut reader, writer, credit))) = greeted else {
+            self.gate.counters.connections_refused_hello.bump();
+            debug!(%from, "a connection to the client address did not say a hello that makes sense");
+            return;
+        };
+        self.gate.counters.connections_accepted.bump();
+        let outbox = Arc::new(Outbox::new(self.gate.clone(), credit));
+        let (finished, failed) = (CancellationToken::new(), CancellationToken::new());
+        let writing = tokio::spawn(write(outbox.clone(), writer, finished.clone(), failed.clone(), self.gate.clone()));
+        let mut connection = Connection {
+            asked: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            answers: AnswerRoom::new(&self.gate),
+            tasks: JoinSet::new(),
+            outbox: outbox.clone(),
+            room: self,
+        };
+        let end = connection.read(&mut reader, &failed).await;
+        connection.tasks.abort_all();
+        match end {
+            End::Gone(reason) => debug!(%from, %reason, "a client has gone"),
+            End::Broke(reason) => {
+                debug!(%from, %reason, "a client connection is closed");
+                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new());
+            }
+            End::Stopping => {
+                let _ = tokio::time::timeout(GRACE, outbox.drained()).await;
+                let reason = "it is shutting down".to_owned();
+                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new());
+            }
+        }
+        finished.cancel();
+        // The place is taken until the last word is written.
+        let _ = writing.await;
+        linger(&mut reader).await;
+        drop(place);
+    }
+
+    /// Exchanges hellos; none if there is nobody to talk to.
+    async fn greet(&self, stream: TcpStream) -> Option<(FrameReader<OwnedReadHalf>, OwnedWriteHalf, u64)> {
+        stream.set_nodelay(true).ok()?;
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = FrameReader::new(reader, MAX_HELLO_BYTES);
+        let frame = reader.next().await.ok()?;
+        match ClientHello::check(&frame) {
+            Ok(()) => {}
+            Err(HelloError::Foreign) => return None,
+            Err(HelloError::Version { .. }) => {
+                write_frame(&mut writer, Greeting::Turned(Turned::Version).frame()).await.ok()?;
+                writer.shutdown().await.ok()?;
+                linger(&mut reader).await;
+                return None;
+            }
+        }
+        let credit_bytes = self.gate.window();
+        let commit_time_ms = self.gate.commit_time_ms();
+        let hello = Hello { credit_bytes, commit_time_ms, ..self.gate.facts().clone() };
+        write_frame(&mut writer, Greeting::Welcome(hello).frame()).await.ok()?;
+        // A frame is allocated at its announced length: at most one of this size a connection.
+        reader.set_limit(self.gate.request_limit(), true);
+        Some((reader, writer, credit_bytes))
+    }
+}
+
+impl Connection {
+    async fn read(&mut self, reader: &mut FrameReader<OwnedReadHalf>, failed: &CancellationToken) -> End {
+        let stopping = self.room.stopping.clone();
+        let (mut stopping, mut failed) = (std::pin::pin!(stopping.cancelled()), std::pin::pin!(failed.cancelled()));
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
+        let (mut received, mut heard) = (0, Instant::now());
+        loop {
+            let frame = tokio::select! {
+                () = &mut stopping => return End::Stopping,
+                () = &mut failed => return End::Gone("nothing can be written to it".into()),
+                frame = reader.next() => frame,
+                Some(_) = self.tasks.join_next() => continue,
+                _ = tick.tick() => {
+                    if reader.received() != received {
+                        (received, heard) = (reader.received(), Instant::now());
+                    } else if heard.elapsed() > SILENCE {
+                        self.room.gate.counters.closed_silent.bump();
+                        return End::Broke(format!("nothing was heard of the client for {} s", SILENCE.as_secs()));
+                    }
+                    continue;
+                }
+            };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error @ FrameError::Oversized { .. }) => {
+                    self.room.gate.counters.closed_oversized.bump();
+                    return End::Broke(error.to_string());
+                }
+                Err(error) => return End::Gone(error.to_string()),
+            };
+            if let Err(end) = self.request(&frame) {
+                return end;
+            }
+        }
+    }
+
+    fn request(&mut self, frame: &Bytes) -> Result<(), End> {
+        let (request, tail) = Request::parse(frame).map_err(|error| {
+            self.room.gate.counters.closed_malformed.bump();
+            End::Broke(error.to_string())
+        })?;
+        match request {
+            Request::Submit { tag, ticket, ends } => self.submit(tag, Submission { ticket, ends, bytes: tail }),
+            Request::Ping => {
+                self.outbox.tell_credit();
+                Ok(())
+            }
+            Request::Lookup { tag, .. }
+            | Request::Read { tag, .. }
+            | Request::Log { tag, .. }
+            | Request::Status { tag }
+            | Request::Certificate { tag, .. } => self.question(tag, request),
+        }
+    }
+
+    fn submit(&mut self, tag: u64, submission: Submission) -> Result<(), End> {
+        let gate = &self.room.gate;
+        let weight = weight(&submission);
+        if !self.outbox.charge(weight) {
+            gate.counters.closed_credit.bump();
+            return Err(End::Broke("it sent more than it has credit for".into()));
+        }
+        gate.counters.submissions.bump();
+        gate.counters.transactions.add(submission.count() as u64);
+        let has_room = gate.take(weight);
+        let slot = ReceiptSlot::new(self.outbox.clone(), tag, weight);
+        if let Err(refusal) = gate.facts().check(&submission) {
+            slot.refuse(refusal);
+        } else if self.room.closing.is_cancelled() {
+            slot.refuse(Refusal::ShuttingDown);
+        } else if !has_room {
+            slot.refuse(Refusal::Overloaded { retry_after_ms: gate.retry_after_ms() });
+        } else if let Err((pending, busy)) = self.room.sink.try_submit(Pending { submission, slot }) {
+            pending.slot.refuse(match busy {
+                Busy::Full => Refusal::Overloaded { retry_after_ms: gate.retry_after_ms() },
+                Busy::ShuttingDown => Refusal::ShuttingDown,
+            });
+        }
+        Ok(())
+    }
+
+    fn question(&mut self, tag: u64, request: Request) -> Result<(), End> {
+        self.room.gate.counters.questions.bump();
+        let Ok(permit) = self.asked.clone().try_acquire_owned() else {
+            // Our client never asks so much; one that does cannot pile up refusals either.
+            let reason = NotHere::TooMany { limit: MAX_QUESTIONS as u64 };
+            return Err(End::Broke(reason.to_string()));
+        };
+        let (questions, answers, outbox) = (self.room.questions.clone(), self.answers.clone(), self.outbox.clone());
+        self.tasks.spawn(async move {
+            let (parts, mut permits) = questions.answer(tag, request, &answers).await;
+            permits.push(permit);
+            outbox.answer(parts, permits);
+        });
+        Ok(())
+    }
+}
+
+async fn write(
+    outbox: Arc<Outbox>,
+    mut writer: OwnedWriteHalf,
+    finished: CancellationToken,
+    failed: CancellationToken,
+    gate: Arc<Gate>,
+) {
+    if let Err(error) = outbox.write(&mut writer, &finished).await {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            gate.counters.closed_silent.bump();
+        }
+        debug!(%error, "a client does not take what is written to it");
+        failed.cancel();
+    }
+}
+
+/// Reads on for a while without listening: closing with unread bytes could take the last words away from the client.
+pub async fn linger<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) {
+    let discard = async { while reader.next().await.is_ok() {} };
+    // Whoever does not close in time is cut off.
+    let _ = tokio::time::timeout(LINGER, discard).await;
+}

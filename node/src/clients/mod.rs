@@ -1,0 +1,133 @@
+//! The client link: requests in, receipts out.
+//!
+//! Promises: every submission that is taken is answered, or its connection breaks; a client that keeps to its credit is refused
+//! only for reasons it is told; nothing a client sends panics, blocks a runtime thread or takes memory beyond the bounds below.
+//!
+//! Plain TCP. The configuration allows addresses other than loopback only with `open = true`.
+//!
+//! | what | bound | when reached |
+//! |---|---|---|
+//! | connections | `client.max_connections` | the next one is told so and closed |
+//! | connections that are told so | 64 | further ones are closed without a word |
+//! | time to say hello | 5 s | closed |
+//! | weight in flight of one connection | its credit: at most `client.max_bytes_per_connection` | more closes the connection |
+//! | weight in flight of all | `client.max_bytes_in_flight` | submissions are refused as overloaded |
+//! | questions of one connection | 64 | further ones are refused |
+//! | answers of one connection not written yet | 4 MiB, or one batch | its questions wait |
+//! | answers of all connections not written yet | 128 MiB | questions wait |
+//! | a write that makes no end | 60 s | closed |
+//! | silence (clients send pings) | 20 s | closed |
+
+mod connection;
+mod counters;
+mod gate;
+mod listener;
+mod outbox;
+mod questions;
+pub mod receipts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rorqual_config::parameters::ClientParameters;
+use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::connection::Room;
+use self::gate::Gate;
+use self::questions::Questions;
+use self::receipts::Receipts;
+use crate::batch::{Busy, Maker, Pending};
+use crate::execution::log::LogReader;
+
+/// What the room is made of.
+pub struct ClientsSetup {
+    /// The chain and its rules.
+    pub committee: Arc<Committee>,
+    /// Who this node is.
+    pub me: AuthorityIndex,
+    /// Limits.
+    pub parameters: ClientParameters,
+    /// Takes submissions.
+    pub maker: Maker,
+    /// Answers questions about the log.
+    pub log: LogReader,
+    /// Answers questions about batches and certificates.
+    pub store: Store,
+    /// Receipts that wait for execution. The room only sees to it that they are shared; batch and execution fill and empty them.
+    pub receipts: Receipts,
+    /// What `status` answers.
+    pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Cancelled when the node begins to stop: submissions are refused from then on, receipts still go out.
+    pub closing: CancellationToken,
+}
+
+/// Where submissions go.
+trait Sink: Send + Sync {
+    /// As [`Maker::try_submit`].
+    #[allow(clippy::result_large_err, reason = "the caller gets its submission back")]
+    fn try_submit(&self, pending: Pending) -> Result<(), (Pending, Busy)>;
+}
+
+impl Sink for Maker {
+    fn try_submit(&self, pending: Pending) -> Result<(), (Pending, Busy)> {
+        Maker::try_submit(self, pending)
+    }
+}
+
+/// Binds the client address.
+///
+/// # Errors
+/// One sentence that names the address and the remedy.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process has it: stop that one, or set listen.client in node.toml",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address: set listen.client in node.toml",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: set listen.client in node.toml",
+            _ => "set listen.client in node.toml to an address of this machine",
+        };
+        format!("cannot listen for clients on {address}: {error}; {remedy}")
+    })
+}
+
+/// Takes connections until `shutdown` is cancelled; then receipts that are there are written, and every connection closes.
+pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationToken) -> ClientsHandle {
+    let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.log.subscribe()));
+    let questions = Questions { log: setup.log, store: setup.store, status: setup.status, stopping: shutdown.clone() };
+    let room = Room {
+        gate: gate.clone(),
+        sink: Arc::new(setup.maker),
+        questions,
+        closing: setup.closing,
+        stopping: shutdown,
+    };
+    let tasks = TaskTracker::new();
+    tasks.spawn(listener::accept(listener, room, tasks.clone()));
+    tasks.close();
+    ClientsHandle { gate, tasks, receipts: setup.receipts }
+}
+
+/// The running room.
+pub struct ClientsHandle {
+    gate: Arc<Gate>,
+    tasks: TaskTracker,
+    receipts: Receipts,
+}
+
+impl ClientsHandle {
+    /// Names and values for metrics.
+    pub fn counters(&self) -> Vec<(&'static str, u64)> {
+        let mut counters = self.gate.counters();
+        counters.push(("batches_awaiting_receipts", self.receipts.batches() as u64));
+        counters
+    }
+
+    /// Resolves when every connection is closed, which is soon after the shutdown token was cancelled.
+    pub async fn closed(&self) {
+        self.tasks.wait().await;
+    }
+}
