@@ -123,7 +123,10 @@ impl Gate {
 
     /// Time of the last applied commit, in milliseconds since the Unix epoch.
     pub fn commit_time_ms(&self) -> u64 {
-        self.applied.borrow().time_ms
+        // Before the first commit, and when all nodes were down for long, the last commit says nothing about the time of the
+        // next one: this node's clock is the best guess. A wrong guess is refused, never applied twice.
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        self.applied.borrow().time_ms.max(wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
     }
 
     /// Names and values for metrics.
