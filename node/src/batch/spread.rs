@@ -69,12 +69,19 @@ impl Spreader {
             }
         }
         let consensus = self.consensus.clone();
+        let mut rest: AuthoritySet = self.peers().collect();
         tokio::spawn(async move {
             while let Some(peer) = handed.next().await {
                 let Some(peer) = peer else { continue };
+                rest.remove(peer);
                 if consensus.send(hand_over(key.sequence, peer)).await.is_err() {
                     return;
                 }
+            }
+            // Skipped there, or the link broke: nothing of it waits in a queue of ours, which is what the rule is about, and
+            // those peers fetch it. Without this a batch sealed while peers were away would never be named.
+            for peer in rest.iter() {
+                let _ = consensus.send(hand_over(key.sequence, peer)).await;
             }
         });
     }

@@ -29,12 +29,14 @@ pub struct OwnBatches {
     next: Sequence,
     ahead: u64,
     announced: Option<Sequence>,
+    /// Hand-overs that were reported before the write of their batch. Bounded by the batches that may be sealed ahead.
+    early: BTreeMap<Sequence, AuthoritySet>,
 }
 
 impl OwnBatches {
     /// None yet.
     pub fn new(ahead: u64) -> Self {
-        Self { batches: BTreeMap::new(), ready: BTreeSet::new(), next: Sequence(1), ahead, announced: None }
+        Self { batches: BTreeMap::new(), ready: BTreeSet::new(), next: Sequence(1), ahead, announced: None, early: BTreeMap::new() }
     }
 
     /// How many are not delivered.
@@ -59,7 +61,8 @@ impl OwnBatches {
 
     /// The batch maker sealed a batch.
     pub fn sealed(&mut self, batch: BatchRef, me: AuthorityIndex, committee: &Committee) {
-        let handed: AuthoritySet = [me].into_iter().collect();
+        let mut handed = self.early.remove(&batch.sequence).unwrap_or_default();
+        handed.insert(me);
         let eligible = committee.is_quorum(&handed);
         self.insert(OwnBatch { batch, handed, eligible, named: false });
     }
@@ -80,6 +83,11 @@ impl OwnBatches {
 
     /// A batch is in the kernel's hands for a peer.
     pub fn handed(&mut self, sequence: Sequence, peer: AuthorityIndex, me: AuthorityIndex, committee: &Committee) {
+        if sequence >= self.next && sequence.0 - self.next.0 <= self.ahead {
+            // The peer's stream was faster than our disk.
+            self.early.entry(sequence).or_default().insert(peer);
+            return;
+        }
         let Some(own) = self.batches.get_mut(&sequence).filter(|own| !own.eligible) else { return };
         own.handed.insert(me);
         own.handed.insert(peer);
