@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rorqual_config::load::NodeConfig;
 use rorqual_config::parameters::Listen;
 use rorqual_config::{Committee, Digest};
-use rorqual_network::{LinkConfig, Limits, Links, Listener, NetworkError, Peer};
+use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Sequence};
 use rorqual_protocol::{Core, Effect, Halt, Input};
@@ -303,14 +303,7 @@ impl Commons {
 
     fn intake(&self, highest: &[Sequence]) -> Intake {
         let quota = self.config.parameters.batch.author_quota_bytes;
-        Intake::new(
-            self.committee.clone(),
-            self.config.me,
-            self.store.clone(),
-            highest,
-            quota,
-            self.metrics.clone(),
-        )
+        Intake::new(self.committee.clone(), self.config.me, self.store.clone(), highest, quota, self.metrics.clone())
     }
 
     fn payload_setup(&self, links: &Links, intake: &Intake) -> PayloadSetup {
@@ -501,12 +494,7 @@ impl Opened {
 fn link_config(config: &NodeConfig, committee: &Committee) -> LinkConfig {
     let peers = committee.authorities().filter(|index| *index != config.me).map(|index| {
         let member = committee.member(index);
-        Peer {
-            index,
-            name: member.name.clone(),
-            public_key: member.public_key,
-            address: member.address.clone(),
-        }
+        Peer { index, name: member.name.clone(), public_key: member.public_key, address: member.address.clone() }
     });
     LinkConfig {
         key: config.key.clone(),

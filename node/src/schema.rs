@@ -185,13 +185,17 @@ pub enum DirectoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// No identity record.
-    #[error("{path} is not a data directory of this daemon: create one with `rorqual init`, or correct `data` in node.toml")]
+    #[error(
+        "{path} is not a data directory of this daemon: create one with `rorqual init`, or correct `data` in node.toml"
+    )]
     Foreign {
         /// The directory.
         path: String,
     },
     /// There is no such directory.
-    #[error("the data directory {path} is missing: if this node has never run, create it with `rorqual init --config FILE`; if it has, restore it, since a node that forgot what it signed must not sign again")]
+    #[error(
+        "the data directory {path} is missing: if this node has never run, create it with `rorqual init --config FILE`; if it has, restore it, since a node that forgot what it signed must not sign again"
+    )]
     Missing {
         /// The directory.
         path: String,
@@ -207,7 +211,9 @@ pub enum DirectoryError {
         expected: u32,
     },
     /// It belongs to another chain or member.
-    #[error("{path} belongs to {found}, but this node is {expected}: correct `data`, `key` or `committee` in node.toml")]
+    #[error(
+        "{path} belongs to {found}, but this node is {expected}: correct `data`, `key` or `committee` in node.toml"
+    )]
     Mismatch {
         /// The directory.
         path: String,
@@ -248,7 +254,8 @@ pub fn open_data_dir(
         return Err(DirectoryError::Format { path: name, found: found.format, expected: FORMAT_VERSION });
     }
     if (found.chain_id, found.me) != (chain_id, me) {
-        let describe = |chain: ChainId, me: AuthorityIndex| format!("member {me} of chain {}", &chain.to_string()[..16]);
+        let describe =
+            |chain: ChainId, me: AuthorityIndex| format!("member {me} of chain {}", &chain.to_string()[..16]);
         let (found, expected) = (describe(found.chain_id, found.me), describe(chain_id, me));
         return Err(DirectoryError::Mismatch { path: name, found, expected });
     }

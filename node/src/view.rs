@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rorqual_config::committee::AuthoritySet;
 use rorqual_config::load::NodeConfig;
 use rorqual_config::{AuthorityIndex, Committee};
-use rorqual_config::committee::AuthoritySet;
 use rorqual_network::Links;
 use rorqual_store::Store;
 use serde_json::{Value, json};

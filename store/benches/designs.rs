@@ -5,6 +5,8 @@
 //! runtime thread and moved to blocking threads; a mutex around the handle; and the textbook actor: one task, one command at a
 //! time, put on the runtime thread, errors dropped.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that fails has failed")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -35,6 +35,7 @@ pub struct Tip {
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "the large variant is rare, and inputs are moved, not stored")]
 pub enum Input {
     /// A statically verified block from a peer: its own newest, history it pushed, or an answer to a fetch.
     /// The router has checked that blocks on the own-block stream are by the sender.

@@ -74,11 +74,8 @@ impl Maker {
     /// Makes the handle and the task. The task ends when `shutdown` is cancelled and everything taken is sealed, or with an
     /// error of the store.
     pub fn new(setup: MakerSetup) -> (Self, impl Future<Output = Result<(), StoreError>>) {
-        let shared = Arc::new(Shared {
-            bytes: AtomicUsize::new(0),
-            limit: setup.queue_bytes,
-            closed: AtomicBool::new(false),
-        });
+        let shared =
+            Arc::new(Shared { bytes: AtomicUsize::new(0), limit: setup.queue_bytes, closed: AtomicBool::new(false) });
         // Bounded by `Shared::bytes`, which admits by size and not by count.
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = Task {
@@ -171,7 +168,10 @@ impl Task {
     }
 
     fn is_drained(&self) -> bool {
-        self.submissions.is_empty() && self.waiting.is_empty() && self.open.pending.is_empty() && self.applied.is_empty()
+        self.submissions.is_empty()
+            && self.waiting.is_empty()
+            && self.open.pending.is_empty()
+            && self.applied.is_empty()
     }
 
     /// Moves submissions into the open batch until one does not fit.

@@ -64,5 +64,9 @@ fn write(out: &mut impl Write, entry: &LogEntry, args: &Args) -> std::io::Result
         return writeln!(out, "{}\t{text}", entry.position);
     }
     let (hex, batch) = (hex::encode(&entry.bytes), entry.batch.to_string());
-    writeln!(out, "{}", json!({ "position": entry.position, "commit": entry.commit, "batch": batch, "text": text, "hex": hex }))
+    writeln!(
+        out,
+        "{}",
+        json!({ "position": entry.position, "commit": entry.commit, "batch": batch, "text": text, "hex": hex })
+    )
 }

@@ -32,7 +32,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
         match value {
             Value::Array(peers) => lines.extend(peers.iter().map(|peer| format!("{key:<18} {}", peer_line(peer)))),
             Value::Object(parts) => {
-                lines.extend(parts.iter().map(|(part, value)| format!("{:<18} {}", format!("{key}.{part}"), plain(value))));
+                lines.extend(
+                    parts.iter().map(|(part, value)| format!("{:<18} {}", format!("{key}.{part}"), plain(value))),
+                );
             }
             value => lines.push(format!("{key:<18} {}", plain(value))),
         }

@@ -103,7 +103,9 @@ fn describe(receipt: &Receipt, json: bool, line: Option<usize>) -> String {
     if json {
         let (commit, position, repeated) = (placed.commit, placed.first_position, receipt.repeated);
         return match line {
-            Some(line) => json!({ "line": line, "commit": commit, "position": position, "batch": batch, "repeated": repeated }),
+            Some(line) => {
+                json!({ "line": line, "commit": commit, "position": position, "batch": batch, "repeated": repeated })
+            }
             None => json!({ "commit": commit, "position": position, "batch": batch, "repeated": repeated }),
         }
         .to_string();
@@ -156,7 +158,9 @@ async fn settle(
 }
 
 fn late(line: usize, total: usize) -> CliError {
-    CliError::failed(format!("no receipt for line {line} of {total} in time; the outcome of it and of later lines is unknown"))
+    CliError::failed(format!(
+        "no receipt for line {line} of {total} in time; the outcome of it and of later lines is unknown"
+    ))
 }
 
 /// A line a second on standard error once it has taken two.

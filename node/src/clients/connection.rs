@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rorqual_client::Refusal;
 use rorqual_client::frames::{
-    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_QUESTIONS, NotHere, Request, Response, SILENCE, Turned,
-    weight,
+    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_QUESTIONS, NotHere, Request, Response, SILENCE,
+    Turned, weight,
 };
 use rorqual_client::submission::Submission;
 use rorqual_network::frame::{FrameError, FrameReader, write_frame};

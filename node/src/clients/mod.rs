@@ -98,13 +98,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationToken) -> ClientsHandle {
     let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.log.subscribe()));
     let questions = Questions { log: setup.log, store: setup.store, status: setup.status, stopping: shutdown.clone() };
-    let room = Room {
-        gate: gate.clone(),
-        sink: Arc::new(setup.maker),
-        questions,
-        closing: setup.closing,
-        stopping: shutdown,
-    };
+    let room =
+        Room { gate: gate.clone(), sink: Arc::new(setup.maker), questions, closing: setup.closing, stopping: shutdown };
     let tasks = TaskTracker::new();
     tasks.spawn(listener::accept(listener, room, tasks.clone()));
     tasks.close();

@@ -210,7 +210,8 @@ fn deadline(wait_ms: u64) -> Instant {
 /// Puts entries of the log together. The transactions are copied once.
 fn pack(entries: &[LogEntry]) -> (Vec<LogRun>, Vec<u32>, Bytes) {
     let bytes: usize = entries.iter().map(|entry| entry.bytes.len()).sum();
-    let (mut runs, mut ends, mut tail) = (Vec::<LogRun>::new(), Vec::with_capacity(entries.len()), Vec::with_capacity(bytes));
+    let (mut runs, mut ends, mut tail) =
+        (Vec::<LogRun>::new(), Vec::with_capacity(entries.len()), Vec::with_capacity(bytes));
     for entry in entries {
         tail.extend_from_slice(&entry.bytes);
         // A chunk is far below 4 GiB.

@@ -58,10 +58,9 @@ pub async fn load(
         .map(|(key, bytes)| number(schema::SNAPSHOTS, key).map(|index| (CommitIndex(index), bytes.to_vec())))
         .transpose()?;
     let from = snapshot.as_ref().map_or(CommitIndex(1), |(index, _)| index.next());
-    let commits: Vec<Delivery> = all(store, schema::COMMITS, &schema::index_key(from), |bytes| {
-        decode(bytes).map_err(|error| error.to_string())
-    })
-    .await?;
+    let commits: Vec<Delivery> =
+        all(store, schema::COMMITS, &schema::index_key(from), |bytes| decode(bytes).map_err(|error| error.to_string()))
+            .await?;
     let floor = match (&snapshot, commits.first()) {
         (Some((index, _)), _) => gc_floor(store, *index).await?,
         (None, _) => Round(0),
@@ -70,7 +69,8 @@ pub async fn load(
         VerifiedBlock::from_store(bytes.clone()).map_err(|error| error.to_string())
     })
     .await?;
-    let own_last = last(store, schema::OWN, |bytes| VerifiedBlock::from_store(bytes.clone()).map_err(|e| e.to_string()));
+    let own_last =
+        last(store, schema::OWN, |bytes| VerifiedBlock::from_store(bytes.clone()).map_err(|e| e.to_string()));
     let certificate =
         last(store, schema::CERTIFICATES, |bytes| decode::<Certificate>(bytes).map_err(|e| e.to_string()));
     let own_batches: Vec<BatchRef> =
@@ -93,10 +93,8 @@ pub async fn load(
 /// The garbage-collection round that blocks of later commits lie above: that of the commit at the snapshot.
 async fn gc_floor(store: &Store, index: CommitIndex) -> Result<Round, RecoveryError> {
     let record = store.read(schema::COMMITS, &schema::index_key(index)).await?;
-    let delivery = record.map(|bytes| decode::<Delivery>(&bytes)).transpose().map_err(|error| RecoveryError::Record {
-        column: schema::COMMITS.0,
-        key: index.to_string(),
-        reason: error.to_string(),
+    let delivery = record.map(|bytes| decode::<Delivery>(&bytes)).transpose().map_err(|error| {
+        RecoveryError::Record { column: schema::COMMITS.0, key: index.to_string(), reason: error.to_string() }
     })?;
     Ok(delivery.map_or(Round(0), |delivery| delivery.commit.gc_round))
 }

@@ -5,8 +5,8 @@
 
 use bincode::{Decode, Encode};
 use bytes::{Bytes, BytesMut};
-use rorqual_config::encoding::{decode_header, encode};
 use rorqual_config::CodecError;
+use rorqual_config::encoding::{decode_header, encode};
 use rorqual_network::Frame;
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, Round};
 

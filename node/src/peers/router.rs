@@ -180,9 +180,7 @@ impl Router {
                 Ok(())
             }
             (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::RangeBlocks { refs, reply }),
-            (Message::FetchCommits { from, to }, Some(reply)) => {
-                self.serve(peer, Request::Commits { from, to, reply })
-            }
+            (Message::FetchCommits { from, to }, Some(reply)) => self.serve(peer, Request::Commits { from, to, reply }),
             (Message::FetchBlocks { .. } | Message::FetchCommits { .. }, None) | (_, Some(_)) => {
                 Err(Refused::Correlation)
             }

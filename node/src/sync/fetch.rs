@@ -170,9 +170,7 @@ impl Fetcher {
     }
 }
 
-fn joined<T, E: std::fmt::Display>(
-    result: Result<Result<T, E>, tokio::task::JoinError>,
-) -> Result<T, Failure> {
+fn joined<T, E: std::fmt::Display>(result: Result<Result<T, E>, tokio::task::JoinError>) -> Result<T, Failure> {
     match result {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(Failure::Rubbish(error.to_string())),

@@ -198,7 +198,11 @@ impl Task {
         self.waits.insert(key, Wait { holders, next: 0, pause: RETRY_MIN, bytes, asked: None, at, arrival });
     }
 
-    async fn arrived(&mut self, key: BatchKey, outcome: Result<Result<(), StoreError>, Aborted>) -> Result<(), StoreError> {
+    async fn arrived(
+        &mut self,
+        key: BatchKey,
+        outcome: Result<Result<(), StoreError>, Aborted>,
+    ) -> Result<(), StoreError> {
         let Ok(stored) = outcome else { return Ok(()) };
         stored?;
         self.forget(&key);
@@ -221,7 +225,9 @@ impl Task {
         window.bytes = window.bytes.saturating_sub(u64::from(bytes));
         let mut room = WINDOW_BYTES.saturating_sub(window.bytes);
         let mut woken = Vec::new();
-        while room > 0 && let Some(key) = window.stalled.pop_front() {
+        while room > 0
+            && let Some(key) = window.stalled.pop_front()
+        {
             if let Some(wait) = self.waits.get(&key) {
                 room = room.saturating_sub(u64::from(wait.bytes));
                 woken.push(key);

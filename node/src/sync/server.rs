@@ -210,8 +210,7 @@ impl Desk {
 
     async fn certificate(&self, from: CommitIndex, to: CommitIndex) -> Result<Option<Certificate>, StoreError> {
         let (start, end) = (schema::index_key(from), schema::index_key(to.next()));
-        let within =
-            self.store.iterate(schema::CERTIFICATES, &start, &end, 1, usize::MAX, Direction::Backward).await?;
+        let within = self.store.iterate(schema::CERTIFICATES, &start, &end, 1, usize::MAX, Direction::Backward).await?;
         let found = match within.first() {
             Some(_) => within,
             None => self.store.iterate(schema::CERTIFICATES, &end, &[], 1, usize::MAX, Direction::Forward).await?,

@@ -267,7 +267,8 @@ impl Cluster {
 
 /// The transactions of a log without their positions, sorted.
 pub fn texts(log: &[String]) -> Vec<String> {
-    let mut texts: Vec<String> = log.iter().filter_map(|line| line.split_once('\t')).map(|(_, t)| t.to_owned()).collect();
+    let mut texts: Vec<String> =
+        log.iter().filter_map(|line| line.split_once('\t')).map(|(_, t)| t.to_owned()).collect();
     texts.sort();
     texts
 }

@@ -68,3 +68,7 @@ pub fn deliver(graph: &mut Graph, ledger: &mut Ledger, blocks: &[BlockRef]) -> V
     }
     delivered
 }
+
+#[cfg(test)]
+#[path = "linearize_tests.rs"]
+mod tests;

@@ -140,3 +140,7 @@ pub fn emit(index: &mut VoteIndex) -> Option<DecidedRound> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "rule_tests.rs"]
+mod tests;

@@ -36,7 +36,14 @@ pub struct OwnBatches {
 impl OwnBatches {
     /// None yet.
     pub fn new(ahead: u64) -> Self {
-        Self { batches: BTreeMap::new(), ready: BTreeSet::new(), next: Sequence(1), ahead, announced: None, early: BTreeMap::new() }
+        Self {
+            batches: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            next: Sequence(1),
+            ahead,
+            announced: None,
+            early: BTreeMap::new(),
+        }
     }
 
     /// How many are not delivered.

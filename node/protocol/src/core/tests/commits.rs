@@ -1,1 +1,202 @@
-//! Placeholder.
+//! Payload, garbage, votes, forks and evidence at one core.
+
+use std::time::Duration;
+
+use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
+
+use super::single::Single;
+use crate::effect::{Effect, Halt};
+use crate::input::Input;
+use crate::types::{BatchRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock};
+
+fn batch(sequence: u64) -> BatchRef {
+    BatchRef { sequence: Sequence(sequence), digest: Digest::of("theirs", &[&sequence.to_le_bytes()]), bytes: 10 }
+}
+
+fn small() -> ProtocolParameters {
+    ProtocolParameters { gc_depth: 20, ..ProtocolParameters::default() }
+}
+
+#[test]
+fn a_block_without_its_payload_votes_but_is_not_referenced_until_the_payload_comes() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.withhold_payload = true;
+    single.connect_all();
+    single.seal();
+    let (one, two) = (single.block(1, 1, &[]), single.block(2, 1, &[]));
+    let heavy = single.with_batches(3, 1, vec![batch(1)]);
+    single.take(&[one, two, heavy.clone()]);
+    single.advance(Duration::from_millis(200));
+    let parents = single.own(2).parents().to_vec();
+    assert!(!parents.contains(&heavy.reference()));
+    assert_eq!(single.waits, [batch(1).key(AuthorityIndex(3))]);
+    // A block that references it is linked and counts for the clock, and its author is asked at once.
+    let next = single.block(1, 2, &[]);
+    assert!(next.parents().contains(&heavy.reference()));
+    single.take(&[next.clone()]);
+    let asked = single.effects.iter().any(|effect| {
+        matches!(effect, Effect::WaitBatch { holders, urgent: true, .. } if holders == &[AuthorityIndex(1)])
+    });
+    assert!(asked && single.core.graph.get(&next.reference()).is_some_and(|vertex| !vertex.usable()));
+    single.input(Input::BatchStored(batch(1).key(AuthorityIndex(3))));
+    assert!(single.core.graph.get(&next.reference()).is_some_and(|vertex| vertex.usable()));
+    assert_eq!(single.core.status().footprint.payload_waits, 0);
+}
+
+#[test]
+fn payload_of_a_block_that_is_garbage_collected_is_not_waited_for_any_more() {
+    let mut single = Single::new(0, small());
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2, 3], 3);
+    single.withhold_payload = true;
+    let heavy = single.with_batches(3, 4, vec![batch(1)]);
+    single.blocks.remove(&heavy.reference());
+    single.take(&[heavy]);
+    assert_eq!(single.core.status().footprint.payload_waits, 1);
+    single.run_rounds(&[1, 2], 40);
+    assert_eq!(single.cancelled, [batch(1).key(AuthorityIndex(3))]);
+    assert_eq!(single.core.status().footprint.payload_waits, 0);
+}
+
+#[test]
+fn own_payload_that_was_garbage_collected_is_named_again() {
+    let mut single = Single::new(0, small());
+    single.connect_all();
+    single.run_rounds(&[1, 2, 3], 4);
+    let before = single.own_round().0;
+    let sealed = single.seal();
+    single.advance(Duration::from_millis(300));
+    // The others never link our blocks from here on.
+    single.run_rounds_ignoring_us(&[1, 2, 3], 40);
+    let named: Vec<Round> = single.own_blocks_naming(&sealed);
+    assert!(named.len() >= 2, "{named:?}");
+    assert!(named[0].0 <= before + 2 && single.core.status().events.requeued > 0);
+    // As soon as they do, it is delivered, once.
+    single.run_rounds(&[1, 2, 3], 12);
+    let count = single.delivered.iter().flat_map(|d| &d.batches).filter(|d| d.batch == sealed).count();
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn garbage_collection_releases_blocks_that_wait_for_what_is_too_old() {
+    let mut single = Single::new(0, small());
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2], 2);
+    // Member 3 shows a block of round 3 whose own parent of round 2 nobody has.
+    let hidden = single.block(3, 1, &[]);
+    let hidden2 = single.block_on(3, 2, &[hidden.reference()], 0);
+    for reference in [hidden.reference(), hidden2.reference()] {
+        single.blocks.remove(&reference);
+    }
+    single.run_rounds(&[1, 2], 14);
+    let late = single.block_on(3, 15, &[hidden2.reference()], 14);
+    single.blocks.remove(&late.reference());
+    single.take(&[late.clone()]);
+    assert_eq!(single.core.status().footprint.suspended, 1);
+    let asked = |effect: &Effect| matches!(effect, Effect::FetchBlocks { refs, .. } if refs == &[hidden2.reference()]);
+    assert!(single.effects.iter().any(asked));
+    single.run_rounds(&[1, 2], 12);
+    let status = single.core.status();
+    assert!(status.gc_round >= Round(2), "{status:?}");
+    assert_eq!((status.footprint.suspended, status.footprint.fetching), (0, 0));
+    assert!(single.core.graph.get(&late.reference()).is_some());
+}
+
+#[test]
+fn twins_are_shown_as_evidence_and_a_third_is_not_taken_unasked() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    let twins: Vec<VerifiedBlock> = (0..3).map(|salt| single.twin(1, 1, salt)).collect();
+    single.take(&twins);
+    let evidence = single.effects.iter().filter(|effect| matches!(effect, Effect::Evidence { .. })).count();
+    assert_eq!((evidence, single.core.status().footprint.blocks), (1, 2));
+    // A block that needs the third brings it in.
+    let (two, three) = (single.block(2, 1, &[]), single.block(3, 1, &[]));
+    single.take(&[two.clone(), three.clone()]);
+    let parents = vec![two.reference(), twins[2].reference(), three.reference()];
+    let child = single.signed(2, 2, parents, Vec::new(), Vec::new(), 0);
+    single.take(&[child.clone(), twins[2].clone()]);
+    assert!(single.core.graph.get(&child.reference()).is_some());
+}
+
+#[test]
+fn blocks_of_the_far_future_and_of_the_past_are_dropped() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    let parents = |round| {
+        let digest = Digest::default();
+        (1..4).map(|a| crate::types::BlockRef { round: Round(round - 1), author: AuthorityIndex(a), digest }).collect()
+    };
+    for round in [1_200, u64::MAX] {
+        let block = single.signed(1, round, parents(round), Vec::new(), Vec::new(), 0);
+        single.blocks.remove(&block.reference());
+        single.take(&[block]);
+    }
+    let near = single.signed(1, 1_100, parents(1_100), Vec::new(), Vec::new(), 0);
+    single.blocks.remove(&near.reference());
+    single.take(&[near]);
+    let status = single.core.status();
+    assert_eq!((status.events.dropped, status.footprint.suspended), (2, 1));
+}
+
+#[test]
+fn stake_of_v_behind_another_digest_stops_the_node_and_less_does_not() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2, 3], 6);
+    assert!(single.core.status().last_commit >= CommitIndex(1));
+    let other = |digest: u8| vec![CommitRef { index: CommitIndex(1), digest: Digest([digest; 32]) }];
+    let round = single.own_round().0;
+    let lie = single.voting(1, round, other(1));
+    single.take(&[lie]);
+    assert_eq!(single.halted, None, "one liar stops nobody");
+    let second = single.voting(2, round, other(2));
+    single.take(&[second]);
+    let Some(Halt::Fork { index, stake, .. }) = single.halted.clone() else { panic!("{:?}", single.halted) };
+    assert_eq!((index, stake), (CommitIndex(1), 2));
+    let effects = single.effects.len();
+    single.seal();
+    assert_eq!(single.effects.len(), effects, "after a halt there is silence");
+}
+
+#[test]
+fn a_node_whose_blocks_reach_nobody_goes_on_with_empty_ones() {
+    let mut single = Single::new(0, ProtocolParameters { gc_depth: 200, ..ProtocolParameters::default() });
+    single.connect_all();
+    single.run_rounds(&[1, 2, 3], 4);
+    let from = single.own_round().0;
+    for _ in 0..4 {
+        single.seal();
+        single.run_rounds_ignoring_us(&[1, 2, 3], 4);
+    }
+    let full: Vec<u64> =
+        single.own_rounds().iter().map(|r| r.0).filter(|r| *r > from && !single.own(*r).batches().is_empty()).collect();
+    assert!(full.iter().all(|round| *round <= from + 8), "{full:?}");
+    assert!(single.own_round().0 >= from + 16, "silence would stop the clock");
+}
+
+#[test]
+fn a_validly_signed_block_of_ours_that_we_do_not_know_stops_the_node() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2, 3], 2);
+    let last = single.own(single.own_round().0).reference();
+    let forgotten = single.block_on(0, 9, &[last], 0);
+    single.input(Input::Block { sender: AuthorityIndex(2), block: forgotten });
+    assert!(matches!(single.halted, Some(Halt::Amnesia { theirs: Round(9), .. })), "{:?}", single.halted);
+}
+
+#[test]
+fn the_same_inputs_have_the_same_effects() {
+    let run = || {
+        let mut single = Single::new(0, ProtocolParameters::default());
+        single.connect_all();
+        single.run_rounds(&[1, 2, 3], 12);
+        single.effects.iter().map(|effect| format!("{effect:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(run(), run());
+}

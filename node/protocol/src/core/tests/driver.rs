@@ -115,7 +115,7 @@ impl Cluster {
             snapshot,
             commits: disk.commits.range(from.next()..).map(|(_, delivery)| (**delivery).clone()).collect(),
             blocks: disk.blocks.values().cloned().collect(),
-            own_last: disk.blocks.values().filter(own).next_back().cloned(),
+            own_last: disk.blocks.values().rfind(own).cloned(),
             own_batches: disk.own_batches.values().filter(|b| !delivered.contains(&b.key(me))).copied().collect(),
             certificate: disk.certificates.last_key_value().map(|(_, certificate)| (**certificate).clone()),
             executed,

@@ -18,7 +18,7 @@ fn a_round_waits_for_its_leader_and_then_times_out() {
     single.seal();
     let first = single.own(1);
     // Round 1 is led by node 1, which says nothing.
-    let round = vec![first, single.block(2, 1, &[]), single.block(3, 1, &[])];
+    let round = [first, single.block(2, 1, &[]), single.block(3, 1, &[])];
     single.take(&round[1..]);
     assert_eq!(single.own_round(), Round(1));
     single.advance(49 * MS);

@@ -168,6 +168,71 @@ impl Single {
         self.signed(author, round, parents, Vec::new(), Vec::new(), 0)
     }
 
+    /// The same with payload.
+    pub fn with_batches(&mut self, author: usize, round: u64, batches: Vec<BatchRef>) -> VerifiedBlock {
+        let parents = self.block(author, round, &[]).parents().to_vec();
+        self.replace(author, round, parents, batches, Vec::new(), 0)
+    }
+
+    /// The same with commit votes.
+    pub fn voting(&mut self, author: usize, round: u64, votes: Vec<CommitRef>) -> VerifiedBlock {
+        let parents = self.block(author, round, &[]).parents().to_vec();
+        self.replace(author, round, parents, Vec::new(), votes, 0)
+    }
+
+    /// The same, differing by salt.
+    pub fn twin(&mut self, author: usize, round: u64, salt: u64) -> VerifiedBlock {
+        let all: Vec<BlockRef> = (0..4).map(|other| self.tip_below((author + other) % 4, round)).collect();
+        self.signed(author, round, all, Vec::new(), Vec::new(), salt)
+    }
+
+    /// A block whose own parent is the first of `first`, on the blocks of the others of the round before (or of `below`).
+    pub fn block_on(&mut self, author: usize, round: u64, first: &[BlockRef], below: u64) -> VerifiedBlock {
+        let below = if below == 0 { round - 1 } else { below };
+        let mut parents = first.to_vec();
+        for other in (0..self.committee.size()).filter(|other| *other != author) {
+            let known = self.blocks.keys().find(|r| r.author.usize() == other && r.round.0 == below).copied();
+            let digest = Digest::of("nobody has this", &[&below.to_le_bytes()]);
+            let absent = BlockRef { round: Round(below), author: AuthorityIndex(other as u16), digest };
+            parents.push(known.unwrap_or(absent));
+        }
+        self.signed(author, round, parents, Vec::new(), Vec::new(), 0)
+    }
+
+    fn replace(
+        &mut self,
+        author: usize,
+        round: u64,
+        parents: Vec<BlockRef>,
+        batches: Vec<BatchRef>,
+        votes: Vec<CommitRef>,
+        salt: u64,
+    ) -> VerifiedBlock {
+        self.blocks.retain(|r, _| r.author.usize() != author || r.round != Round(round));
+        self.signed(author, round, parents, batches, votes, salt)
+    }
+
+    /// These authors go on for `rounds` rounds without ever linking us.
+    pub fn run_rounds_ignoring_us(&mut self, authors: &[usize], rounds: u64) {
+        let (me, first) = (self.me, self.own_round().0);
+        for round in first..first + rounds {
+            let fresh: Vec<usize> = authors
+                .iter()
+                .copied()
+                .filter(|author| !self.blocks.keys().any(|r| r.author.usize() == *author && r.round == Round(round)))
+                .collect();
+            let blocks: Vec<VerifiedBlock> = fresh.iter().map(|author| self.block(*author, round, &[me])).collect();
+            self.take(&blocks);
+            self.advance(Duration::from_millis(300));
+        }
+    }
+
+    pub fn own_blocks_naming(&self, batch: &BatchRef) -> Vec<Round> {
+        let me = AuthorityIndex(self.me as u16);
+        let own = self.blocks.values().filter(|block| block.author() == me);
+        own.filter(|block| block.batches().contains(batch)).map(VerifiedBlock::round).collect()
+    }
+
     pub fn signed(
         &mut self,
         author: usize,
