@@ -25,8 +25,9 @@ has() { command -v "$1"; }
 
 has_libclang() {
     local found
+    # The C interface, which bindgen loads; libclang-cpp.so is another library.
     found="$(find "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/local/lib \
-        -maxdepth 1 -name 'libclang*.so*' -print -quit 2>/dev/null || true)"
+        -maxdepth 1 \( -name 'libclang.so*' -o -name 'libclang-[0-9]*.so*' \) -print -quit 2>/dev/null || true)"
     [ -n "$found" ]
 }
 
