@@ -7,7 +7,7 @@ use std::time::Duration;
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, KeyPair};
 use rorqual_protocol::core::{Core, Setup};
-use rorqual_protocol::types::{BatchKey, BatchRef, CommitIndex, Delivery, Sequence};
+use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence};
 use rorqual_protocol::{Effect, Halt, Input, Now, Token, Write};
 
 use super::disk::{Disk, Record};
@@ -18,7 +18,7 @@ use super::outside::Outside;
 use super::payload::Waits;
 use super::requests::{Request, Requests};
 use super::{MILLISECOND, SECOND, Time};
-use crate::members;
+use crate::{members, reference};
 
 /// Wall clock at the start of the simulation.
 const EPOCH_MS: u64 = 1_700_000_000_000;
@@ -112,7 +112,8 @@ impl Daemon {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token, disk, out),
             Effect::SendOwn { peer, block } => {
                 assert_eq!(block.author(), self.me, "sends a foreign block as its own");
-                assert_eq!(disk.not_durable(&block), None, "{block:?} leaves {:?} before this is durable", self.me);
+                let missing = disk.not_durable(&block, |disk, reference| is_committed(disk, reference, out));
+                assert_eq!(missing, None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
                 out.send(self.me, peer, Message::Own(block));
             }
@@ -201,7 +202,7 @@ impl Daemon {
         }
     }
 
-    fn fetch_blocks(&mut self, peer: AuthorityIndex, refs: Vec<rorqual_protocol::types::BlockRef>, out: &mut Outside) {
+    fn fetch_blocks(&mut self, peer: AuthorityIndex, refs: Vec<BlockRef>, out: &mut Outside) {
         assert!(refs.len() <= 32 && !refs.is_empty() && peer != self.me, "a fetch out of bounds");
         let id = self.open(Request::Blocks { peer, refs: refs.clone() }, out);
         self.request(peer, id, Message::FetchBlocks { id, refs }, out);
@@ -340,6 +341,12 @@ impl Daemon {
             self.step(request.failure(), disk, out);
         }
     }
+}
+
+/// Whether somebody has recorded a commit with this block, or the durable blocks of this disk say that there is one.
+fn is_committed(disk: &Disk, block: &BlockRef, out: &Outside) -> bool {
+    let commits = || reference::commits(&out.committee, disk.durable_blocks());
+    out.oracle.is_committed(block) || commits().iter().any(|commit| commit.blocks.contains(block))
 }
 
 fn now(at: Time, started: Time, offset_ms: i64) -> Now {

@@ -162,8 +162,13 @@ impl Disk {
     }
 
     /// What a loss of power could take away that an own block, once it has left, stands for: itself, its parents, the
-    /// commits it votes for, and the payload of both.
-    pub fn not_durable(&self, block: &VerifiedBlock) -> Option<String> {
+    /// commits it votes for, and the payload of both. The payload of a committed parent is proven by its commit; the record
+    /// of that commit may wait for execution, so `is_committed` is asked where there is none.
+    pub fn not_durable(
+        &self,
+        block: &VerifiedBlock,
+        is_committed: impl Fn(&Self, &BlockRef) -> bool,
+    ) -> Option<String> {
         let durable = |name: Name| self.positions.get(&name).is_some_and(|position| *position < self.records.synced);
         let kept = |key: &BatchKey| self.index.payload.get(key).is_some_and(|(place, _)| *place < self.payload.synced);
         let parents = block.parents().iter().filter(|p| p.round > Round(0));
@@ -172,7 +177,10 @@ impl Disk {
                 return Some(format!("{reference:?}"));
             }
             let batches = self.block(reference).into_iter().flat_map(|b| b.batches().iter().map(|x| x.key(b.author())));
-            if let Some(key) = batches.into_iter().find(|key| !self.index.committed.contains(reference) && !kept(key)) {
+            let missing = batches.into_iter().find(|key| !kept(key));
+            if let Some(key) =
+                missing.filter(|_| !self.index.committed.contains(reference) && !is_committed(self, reference))
+            {
                 return Some(format!("batch {:?} of {reference:?}", key.sequence));
             }
         }
@@ -197,6 +205,12 @@ impl Disk {
 
     pub fn block(&self, reference: &BlockRef) -> Option<&VerifiedBlock> {
         self.index.blocks.get(reference)
+    }
+
+    /// Blocks that no loss of power takes away.
+    pub fn durable_blocks(&self) -> impl Iterator<Item = &VerifiedBlock> {
+        let durable = |position: &usize| *position < self.records.synced;
+        self.index.blocks.values().filter(move |b| self.positions.get(&Name::Block(b.reference())).is_some_and(durable))
     }
 
     pub fn blocks(&self) -> impl Iterator<Item = &VerifiedBlock> {

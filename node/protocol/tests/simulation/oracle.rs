@@ -94,6 +94,19 @@ impl Oracle {
         }
     }
 
+    /// The owner has stopped for good: nobody has to deliver what no commit has delivered yet.
+    pub fn forgive_undelivered(&mut self, owner: AuthorityIndex) {
+        for (key, sealed) in self.sealed.iter_mut().filter(|(key, _)| key.author == owner) {
+            let delivered = self.delivered.get(&(key.author, key.sequence));
+            sealed.owed &= delivered.is_some_and(|(_, digest)| *digest == key.digest);
+        }
+    }
+
+    /// Whether some honest node has recorded a commit with this block.
+    pub fn is_committed(&self, block: &BlockRef) -> bool {
+        self.committed.contains(block)
+    }
+
     /// A node wrote the record of a commit.
     pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>) {
         let index = delivery.commit.index;

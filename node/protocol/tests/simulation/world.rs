@@ -35,6 +35,8 @@ pub struct World {
     out: Outside,
     nodes: Vec<Node>,
     submitted: u64,
+    /// Nodes that stopped themselves, as the plan says they must.
+    stopped: AuthoritySet,
 }
 
 /// What a run has come to.
@@ -65,7 +67,7 @@ impl World {
             out.schedule(at, Event::Fault(fault));
         }
         let roles = std::mem::take(&mut plan.faulty);
-        let mut world = Self { plan, out, nodes, submitted: 0 };
+        let mut world = Self { plan, out, nodes, submitted: 0, stopped: AuthoritySet::EMPTY };
         for (author, role) in roles {
             if let Role::Puppet(mischief) = role {
                 let puppet = Puppet::new(author, mischief, &world.out);
@@ -121,15 +123,12 @@ impl World {
 
     /// What is not reached yet.
     fn missing(&self) -> Option<String> {
+        if let Some((halting, _)) = self.plan.must_halt.filter(|(halting, _)| !self.stopped.contains(*halting)) {
+            return Some(format!("{halting:?} goes on though it must stop"));
+        }
         for node in &self.nodes {
             let Process::Daemon(daemon) = &node.process else { continue };
             let me = daemon.me;
-            if self.plan.must_halt.is_some_and(|(halting, _)| halting == me) {
-                if daemon.halted.is_none() {
-                    return Some(format!("{me:?} goes on though it must stop"));
-                }
-                continue;
-            }
             let executed = self.out.oracle.executed_by(me);
             if executed < CommitIndex(self.plan.least_commits) {
                 return Some(format!("{me:?} has executed {executed} of {} commits", self.out.oracle.commits()));
@@ -206,12 +205,17 @@ impl World {
         self.look_for_halt(node);
     }
 
-    fn look_for_halt(&self, node: AuthorityIndex) {
+    /// A node that stops itself does so for good, and as planned. What it sealed and no commit has delivered by then is
+    /// with it alone: nobody owes it any more.
+    fn look_for_halt(&mut self, node: AuthorityIndex) {
         let Process::Daemon(daemon) = &self.nodes[node.usize()].process else { return };
         let Some(reason) = &daemon.halted else { return };
         let reason = reason.to_string();
         let expected = self.plan.must_halt.is_some_and(|(n, text)| n == node && reason.contains(text));
         assert!(expected, "{node:?} stopped: {reason}");
+        self.stopped.insert(node);
+        self.take_down(node, false);
+        self.out.oracle.forgive_undelivered(node);
     }
 
     fn submit(&mut self, node: AuthorityIndex) {
@@ -285,10 +289,16 @@ impl World {
     }
 
     fn stop(&mut self, node: AuthorityIndex, power: bool) {
-        let Node { disk, process, life, .. } = &mut self.nodes[node.usize()];
-        if matches!(process, Process::Down) {
+        if matches!(self.nodes[node.usize()].process, Process::Down) {
             return;
         }
+        self.take_down(node, power);
+        let disk = &self.nodes[node.usize()].disk;
+        self.out.oracle.forgive(node, |key| disk.has_payload(key));
+    }
+
+    fn take_down(&mut self, node: AuthorityIndex, power: bool) {
+        let Node { disk, process, life, .. } = &mut self.nodes[node.usize()];
         *process = Process::Down;
         *life += 1;
         if power {
@@ -296,7 +306,6 @@ impl World {
         } else {
             disk.lose_process(self.out.now);
         }
-        self.out.oracle.forgive(node, |key| disk.has_payload(key));
         self.out.vanish(node);
         self.out.say(node, || format!("stops, power loss: {power}"));
     }

@@ -246,7 +246,7 @@ impl Single {
             epoch: 0,
             round: Round(round),
             author: AuthorityIndex(author as u16),
-            timestamp_ms: 1_000 + round + salt,
+            timestamp_ms: (1_000 + salt).saturating_add(round),
             parents,
             batches,
             end_epoch: false,
