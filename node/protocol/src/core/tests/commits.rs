@@ -33,7 +33,7 @@ fn a_block_without_its_payload_votes_but_is_not_referenced_until_the_payload_com
     // A block that references it is linked and counts for the clock, and its author is asked at once.
     let next = single.block(1, 2, &[]);
     assert!(next.parents().contains(&heavy.reference()));
-    single.take(&[next.clone()]);
+    single.take(std::slice::from_ref(&next));
     let asked = single.effects.iter().any(
         |effect| matches!(effect, Effect::WaitBatch { holders, urgent: true, .. } if holders == &[AuthorityIndex(1)]),
     );
@@ -95,7 +95,7 @@ fn garbage_collection_releases_blocks_that_wait_for_what_is_too_old() {
     single.run_rounds(&[1, 2], 14);
     let late = single.block_on(3, 15, &[hidden2.reference()], 14);
     single.blocks.remove(&late.reference());
-    single.take(&[late.clone()]);
+    single.take(std::slice::from_ref(&late));
     assert_eq!(single.core.status().footprint.suspended, 1);
     let asked = |effect: &Effect| matches!(effect, Effect::FetchBlocks { refs, .. } if refs == &[hidden2.reference()]);
     assert!(single.effects.iter().any(asked));
