@@ -34,9 +34,9 @@ fn a_block_without_its_payload_votes_but_is_not_referenced_until_the_payload_com
     let next = single.block(1, 2, &[]);
     assert!(next.parents().contains(&heavy.reference()));
     single.take(&[next.clone()]);
-    let asked = single.effects.iter().any(|effect| {
-        matches!(effect, Effect::WaitBatch { holders, urgent: true, .. } if holders == &[AuthorityIndex(1)])
-    });
+    let asked = single.effects.iter().any(
+        |effect| matches!(effect, Effect::WaitBatch { holders, urgent: true, .. } if holders == &[AuthorityIndex(1)]),
+    );
     assert!(asked && single.core.graph.get(&next.reference()).is_some_and(|vertex| !vertex.usable()));
     single.input(Input::BatchStored(batch(1).key(AuthorityIndex(3))));
     assert!(single.core.graph.get(&next.reference()).is_some_and(|vertex| vertex.usable()));
