@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use config::{Config, Environment, File, FileFormat, Source, Value, ValueKind};
+use config::builder::DefaultState;
+use config::{Config, ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueKind};
 
 use crate::load::{ConfigError, ConfigErrors, ENVIRONMENT_PREFIX, Origin};
 use crate::parameters::Problem;
@@ -47,12 +48,30 @@ impl Given {
     }
 }
 
-/// Merges file, environment and flags. Keys are not judged here.
+/// Merges file, environment and flags; flags that are no keys are told beside. Keys are not judged otherwise.
 pub(crate) fn gather(
     path: &Path,
     flags: &[(String, String)],
     env: &[(String, String)],
-) -> Result<Layered, ConfigErrors> {
+) -> Result<(Layered, Vec<ConfigError>), ConfigErrors> {
+    let mut bad_flags = Vec::new();
+    let mut builder = Config::builder();
+    for (key, value) in flags {
+        builder = match builder.clone().set_override(key, value.as_str()) {
+            Ok(builder) => builder,
+            Err(_) => {
+                bad_flags.push(bad_flag(key, value));
+                builder
+            }
+        };
+    }
+    match merge(path, builder, env) {
+        Ok(layered) => Ok((layered, bad_flags)),
+        Err(ConfigErrors(errors)) => Err(ConfigErrors(errors.into_iter().chain(bad_flags).collect())),
+    }
+}
+
+fn merge(path: &Path, flags: ConfigBuilder<DefaultState>, env: &[(String, String)]) -> Result<Layered, ConfigErrors> {
     let text = read_file(path)?;
     // Parsed once more below; this one has the better message.
     parse(path, &text)?;
@@ -60,11 +79,7 @@ pub(crate) fn gather(
     let env = env.iter().filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX)).cloned();
     let prefix = ENVIRONMENT_PREFIX.trim_end_matches('_');
     let environment = Environment::with_prefix(prefix).separator("__").source(Some(env.collect()));
-    let mut builder =
-        Config::builder().add_source(File::from(path.to_owned()).format(FileFormat::Toml)).add_source(environment);
-    for (key, value) in flags {
-        builder = builder.set_override(key, value.as_str()).map_err(|_| bad_flag(key, value))?;
-    }
+    let builder = flags.add_source(File::from(path.to_owned()).format(FileFormat::Toml)).add_source(environment);
     let merged = builder.build().and_then(|merged| merged.collect());
     let merged = merged.map_err(|error| ConfigErrors::file(path, one_line(&error.to_string())))?;
     let mut layered = Layered::new();
@@ -74,9 +89,10 @@ pub(crate) fn gather(
     Ok(layered)
 }
 
-fn bad_flag(key: &str, value: &str) -> ConfigErrors {
+fn bad_flag(key: &str, value: &str) -> ConfigError {
+    let key = if key.is_empty() { "\"\"" } else { key };
     let problem = Problem::new(key, value, "is no key: write a dotted key such as `log.filter`");
-    ConfigErrors(vec![ConfigError { location: "flag".into(), problem }])
+    ConfigError { location: "flag".into(), problem }
 }
 
 /// The text of a file, or one sentence that names it.

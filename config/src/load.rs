@@ -156,7 +156,8 @@ pub fn load_node(
     flags: &[(String, String)],
     env: &[(String, String)],
 ) -> Result<NodeConfig, ConfigErrors> {
-    let mut loader = Loader { path, errors: Vec::new(), layered: layers::gather(path, flags, env)? };
+    let (layered, errors) = layers::gather(path, flags, env)?;
+    let mut loader = Loader { path, errors, layered };
     let parameters = loader.parameters();
     let [committee_path, key_path, data_dir] = PATHS.map(|(key, example, _)| loader.path(key, example));
     let committee = committee_path.and_then(|path| loader.committee(&path));

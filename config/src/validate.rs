@@ -117,7 +117,7 @@ pub(crate) fn members(members: &[Member], development: bool) -> Vec<Problem> {
             let message = "is not a point on the curve, or of small order, and could not sign safely: make a key with `rorqual keygen`";
             problems.push(Problem::new(key("public_key"), member.public_key.show(), message));
         }
-        if let Some(first) = earlier(&|m| m.address == member.address) {
+        if let Some(first) = earlier(&|m| same_address(&m.address, &member.address)) {
             let message = format!("is the address of members[{first}] too: every member needs its own");
             problems.push(Problem::new(key("address"), &member.address, message));
         }
@@ -161,6 +161,16 @@ fn stake(members: &[Member], development: bool) -> Vec<Problem> {
         problems.push(Problem::new(format!("members[{index}].stake"), member.stake.0.to_string(), message));
     }
     problems
+}
+
+/// Whether two texts name one address, in whatever way they are written. Names are not looked up.
+fn same_address(one: &str, other: &str) -> bool {
+    let canonical = |text: &str| match text.parse::<SocketAddr>() {
+        Ok(address) => address.to_string(),
+        // The root of all names may stand behind a host name or not.
+        Err(_) => text.to_ascii_lowercase().replace(".:", ":"),
+    };
+    canonical(one) == canonical(other)
 }
 
 /// `host:port`, where the host may be a name.
@@ -357,4 +367,17 @@ fn filter(text: &str) -> bool {
         Some((target, word)) => !target.trim().is_empty() && level(word),
         None => level(part),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_is_recognised_however_it_is_written() {
+        assert!(same_address("[::1]:9600", "[0:0::1]:9600"));
+        assert!(same_address("Node-0.example.org:9600", "node-0.example.org.:9600"));
+        assert!(!same_address("node-0:9600", "node-0:9601"));
+        assert!(!same_address("127.0.0.1:9600", "127.0.0.2:9600"));
+    }
 }

@@ -126,8 +126,8 @@ fn every_error_of_every_file_is_reported_at_once() {
     network.edit(&network.committee_file(), "gc_depth = 600", "gc_depth = 1");
     network.edit(&network.committee_file(), "127.0.0.1:9604", "nowhere");
     std::fs::remove_file(network.dir.path().join("node-0/node.key")).unwrap();
-    let errors =
-        network.errors(network.load_with(&[("store.reader_threads", "0")], &[("RORQUAL__DURABILITY", "none")]));
+    let flags = [("store.reader_threads", "0"), ("no key", "1"), ("a..b", "2")];
+    let errors = network.errors(network.load_with(&flags, &[("RORQUAL__DURABILITY", "none")]));
     for expected in [
         "DIR/node-0/node.toml: batch.max_bytes = huge: ",
         "DIR/node-0/node.toml: log.colour = true: ",
@@ -137,10 +137,15 @@ fn every_error_of_every_file_is_reported_at_once() {
         "DIR/committee.toml: members[1].address = nowhere: ",
         "environment variable RORQUAL__DURABILITY: durability = none: ",
         "flag: store.reader_threads = 0: ",
+        "flag: no key = 1: is no key",
+        "flag: a..b = 2: is no key",
     ] {
         assert!(errors.iter().any(|error| error.starts_with(expected)), "{expected} is not in {errors:#?}");
     }
-    assert_eq!(errors.len(), 8, "{errors:#?}");
+    assert_eq!(errors.len(), 10, "{errors:#?}");
+    std::fs::write(network.node_file(), "[").unwrap();
+    let errors = network.errors(network.load_with(&flags, &[]));
+    assert!(errors[0].contains("is not TOML") && errors[1].contains("no key") && errors.len() == 3, "{errors:#?}");
 }
 
 #[test]

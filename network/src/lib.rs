@@ -12,7 +12,7 @@
 //! - [`tls`]: the TLS configurations, also for other links that pin raw keys.
 //! - [`frame`]: length-delimited frames over any stream.
 //! - [`handshake`]: the first frame in each direction, and why it is refused.
-//! - `listener`, `dialer`: from an address to an authenticated connection.
+//! - `listener`, `dialer`: from an address to an authenticated connection; `half_open`, `pace`: what strangers may cost.
 //! - `connection`: the two halves of one authenticated connection; `peer`: the pair of them, up and down.
 //! - `send`: queues, lanes and the three ways to send; `request`: answers matched to questions.
 //! - [`Links`]: all of it under one handle.
@@ -23,9 +23,12 @@ mod connection;
 mod dialer;
 mod error;
 pub mod frame;
+mod half_open;
 pub mod handshake;
+mod journal;
 mod links;
 mod listener;
+mod pace;
 mod peer;
 mod request;
 mod send;
@@ -89,8 +92,13 @@ pub struct Limits {
     /// From a new TCP connection to both hellos; also how long one stream waits for the other.
     pub handshake_timeout: Duration,
     /// Connections that have not shown a committee key and a hello yet, at once. When one more comes, the oldest of the
-    /// address with most of them is closed.
+    /// address with most of them is closed, a member's only if there is no other.
     pub max_half_open: usize,
+    /// TLS handshakes with whoever connects, begun in a second in the long run: each costs some 150 µs of CPU. The others wait
+    /// half open.
+    pub handshakes_per_second: u32,
+    /// The same at once. The lower half of it is kept for addresses of members.
+    pub handshake_burst: u32,
     /// Largest frame on the priority stream.
     pub priority_frame_bytes: usize,
     /// Largest frame on the bulk stream.
@@ -127,6 +135,8 @@ impl Default for Limits {
         Self {
             handshake_timeout: Duration::from_secs(5),
             max_half_open: 64,
+            handshakes_per_second: 500,
+            handshake_burst: 256,
             priority_frame_bytes: 4 << 20,
             bulk_frame_bytes: 2 << 20,
             priority_queue_bytes: 16 << 20,

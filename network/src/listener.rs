@@ -1,12 +1,12 @@
 //! From a TCP connection of anybody to an authenticated connection of a peer with a lower index.
 //!
-//! Promises: a stranger costs a bounded amount of memory for a bounded time and is counted by reason. When too many
-//! connections are half open, the oldest of the address with most of them goes: one flooding address does not keep the
-//! others out. Nothing a stranger sends is logged above debug.
+//! Promises: a stranger costs a bounded amount of memory for a bounded time and is counted by reason; all strangers
+//! together cost a bounded share of a core. When too many connections are half open, the oldest of the address with most of
+//! them goes: one flooding address does not keep the others out. Nothing a stranger sends is logged above debug.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rorqual_config::PublicKey;
@@ -23,7 +23,9 @@ use tracing::debug;
 
 use crate::connection::{Connection, prepare};
 use crate::frame::{FrameError, write_frame};
+use crate::half_open::HalfOpen;
 use crate::handshake::{Hello, Refusal, check_hello, hello_frame, refusal_frame};
+use crate::pace::Pace;
 use crate::peer::{Arrival, Shared};
 use crate::statistics::RefusedCounters;
 use crate::{LinkConfig, NetworkError, PEER_ALPN, tls};
@@ -72,6 +74,7 @@ pub(crate) struct Reception {
     timeout: Duration,
     members: HashMap<PublicKey, (Arc<Shared>, mpsc::Sender<Arrival>)>,
     half_open: HalfOpen,
+    pace: Pace,
     refused: Arc<RefusedCounters>,
 }
 
@@ -90,11 +93,16 @@ impl Reception {
             timeout: config.limits.handshake_timeout,
             members: members.collect(),
             half_open: HalfOpen::new(config.limits.max_half_open),
+            pace: Pace::new(config.limits.handshakes_per_second, config.limits.handshake_burst, &config.peers),
             refused,
         }
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<(), Rejection> {
+    async fn handshake(&self, tcp: TcpStream, from: SocketAddr) -> Result<(), Rejection> {
+        // Whoever says nothing takes no turn.
+        tcp.readable().await.map_err(Rejection::Tls)?;
+        self.pace.turn(from.ip()).await;
+        self.refused.handshakes.add(1);
         let tcp = prepare(tcp).map_err(Rejection::Tls)?;
         let tls = self.acceptor.accept(tcp).await.map_err(Rejection::Tls)?;
         let key = tls::peer_key(tls.get_ref().1).ok_or(Rejection::Alpn)?;
@@ -114,6 +122,7 @@ impl Reception {
                 return Err(Rejection::Refused(peer.peer.index, refusal));
             }
         };
+        self.pace.remember(peer.peer.index, from.ip());
         let answer = Hello { stream: hello.stream, session: hello.session, ..self.hello };
         write_frame(&mut connection.writer, hello_frame(&answer)).await.map_err(Rejection::Tls)?;
         let arrival = Arrival { stream: hello.stream, session: hello.session, connection };
@@ -189,64 +198,6 @@ fn server_config(config: &LinkConfig, refused: &Arc<RefusedCounters>) -> Arc<Ser
     tls::server_config(&config.key, Arc::new(allowed), PEER_ALPN)
 }
 
-/// Connections without a hello yet.
-struct HalfOpen {
-    limit: usize,
-    table: Mutex<Table>,
-}
-
-#[derive(Default)]
-struct Table {
-    next: u64,
-    /// Oldest first.
-    entries: VecDeque<(u64, IpAddr, CancellationToken)>,
-}
-
-impl HalfOpen {
-    fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), table: Mutex::default() }
-    }
-
-    /// Enters a connection; another one may have to go for it. It leaves when what is returned is dropped.
-    fn enter(&self, address: IpAddr) -> (Seat<'_>, CancellationToken) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if table.entries.len() >= self.limit
-            && let Some((_, _, token)) = table.victim().and_then(|at| table.entries.remove(at))
-        {
-            token.cancel();
-        }
-        let token = CancellationToken::new();
-        let id = table.next;
-        table.next += 1;
-        table.entries.push_back((id, address, token.clone()));
-        (Seat { half_open: self, id }, token)
-    }
-}
-
-impl Table {
-    /// The oldest entry of the address with most entries.
-    fn victim(&self) -> Option<usize> {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for (_, address, _) in &self.entries {
-            *counts.entry(*address).or_default() += 1;
-        }
-        let most = counts.values().copied().max()?;
-        self.entries.iter().position(|(_, address, _)| counts.get(address) == Some(&most))
-    }
-}
-
-struct Seat<'a> {
-    half_open: &'a HalfOpen,
-    id: u64,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut table = self.half_open.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.entries.retain(|(id, _, _)| *id != self.id);
-    }
-}
-
 /// Accepts until cancelled; then nothing listens any more.
 pub(crate) async fn listen(
     listener: Listener,
@@ -273,40 +224,14 @@ pub(crate) async fn listen(
 }
 
 async fn receive(reception: Arc<Reception>, tcp: TcpStream, from: SocketAddr, cancel: CancellationToken) {
-    let (_seat, evicted) = reception.half_open.enter(from.ip());
+    let (_seat, evicted) = reception.half_open.enter(from.ip(), reception.pace.is_members(from.ip()));
     let result = tokio::select! {
-        result = timeout(reception.timeout, reception.handshake(tcp)) => result.unwrap_or(Err(Rejection::Timeout)),
+        result = timeout(reception.timeout, reception.handshake(tcp, from)) => result.unwrap_or(Err(Rejection::Timeout)),
         () = evicted.cancelled() => Err(Rejection::Evicted),
         () = cancel.cancelled() => return,
     };
     if let Err(rejection) = result {
         reception.count(&rejection);
         debug!(%from, %rejection, "connection refused");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flooding_address_loses_its_own_oldest_connection() {
-        let half_open = HalfOpen::new(3);
-        let (flood, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let (_honest, honest) = half_open.enter(other);
-        let (_first, first) = half_open.enter(flood);
-        let (_second, second) = half_open.enter(flood);
-        let (_third, third) = half_open.enter(flood);
-        assert!(first.is_cancelled());
-        assert!(!honest.is_cancelled() && !second.is_cancelled() && !third.is_cancelled());
-    }
-
-    #[test]
-    fn a_finished_handshake_makes_room() {
-        let half_open = HalfOpen::new(1);
-        let (seat, first) = half_open.enter(IpAddr::from([10, 0, 0, 1]));
-        drop(seat);
-        let _second = half_open.enter(IpAddr::from([10, 0, 0, 1]));
-        assert!(!first.is_cancelled());
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::connection::{Connection, End, read_half, write_half};
+use crate::journal::Journal;
 use crate::request::Requests;
 use crate::send::Queues;
 use crate::statistics::{PeerCounters, PeerStatistics};
@@ -23,9 +24,6 @@ use crate::{Inbound, Lane, Limits, LinkEvent, Peer, Stream};
 
 /// How long an orderly shutdown waits for the last frames to leave and for the peer to close.
 const LINGER: Duration = Duration::from_millis(500);
-
-/// Pause between warnings about one peer.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// What a semaphore and its `u32` counts can hold on any machine.
 const MAX_INBOUND_BYTES: usize = 256 << 20;
@@ -43,14 +41,7 @@ pub(crate) struct Shared {
     pub(crate) inbound: [Arc<Semaphore>; 2],
     pub(crate) counters: PeerCounters,
     pub(crate) round_trip: RoundTrip,
-    failures: Mutex<Failures>,
-}
-
-/// The last failure, and when one was said aloud.
-#[derive(Default)]
-struct Failures {
-    last: String,
-    said: Option<Instant>,
+    journal: Mutex<Journal>,
 }
 
 impl Shared {
@@ -62,28 +53,36 @@ impl Shared {
             inbound: [(); 2].map(|()| Arc::new(Semaphore::new(inbound_permits(&limits)))),
             counters: PeerCounters::default(),
             round_trip: RoundTrip::default(),
-            failures: Mutex::default(),
+            journal: Mutex::default(),
             limits,
         }
     }
 
-    /// Remembers why there is no link. Said aloud when it is news, and not more often than a peer that wants to fill our
-    /// log would like.
+    /// Remembers why there is no link. A warning when it is news.
     pub(crate) fn failed(&self, what: &'static str, reason: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = failures.last == reason || failures.said.is_some_and(|said| said.elapsed() < QUIET);
-        if quiet {
-            debug!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}");
-        } else {
-            warn!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}");
-            failures.said = Some(Instant::now());
+        let mut journal = self.journal();
+        let said = journal.is_news(&reason).then(|| journal.speak(Instant::now())).flatten();
+        match said {
+            Some(unlogged) => {
+                warn!(peer = %self.peer.name, address = %self.peer.address, reason, unlogged, "{what}");
+            }
+            None => debug!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}"),
         }
-        failures.last = reason;
+        journal.failed(reason);
     }
 
-    fn lately_failed(&self) -> bool {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.said.is_some_and(|said| said.elapsed() < QUIET)
+    /// The link is up: whatever happens next is news.
+    fn came_up(&self) {
+        let mut journal = self.journal();
+        journal.came_up();
+        match journal.speak(Instant::now()) {
+            Some(unlogged) => info!(peer = %self.peer.name, unlogged, "link up"),
+            None => debug!(peer = %self.peer.name, "link up"),
+        }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn statistics(&self) -> PeerStatistics {
@@ -102,7 +101,7 @@ impl Shared {
             oversized: self.counters.oversized.get(),
             malformed: self.counters.malformed.get(),
             stray_answers: self.counters.stray_answers.get(),
-            last_failure: self.failures.lock().unwrap_or_else(PoisonError::into_inner).last.clone(),
+            last_failure: self.journal().last_failure().to_owned(),
         }
     }
 }
@@ -271,12 +270,7 @@ pub(crate) async fn run_link(
 ) -> Option<Pair> {
     let link = peer.queues.open();
     peer.counters.links.add(1);
-    // A peer decides how often it connects: the log is not its to fill.
-    if peer.lately_failed() {
-        debug!(peer = %peer.peer.name, "link up");
-    } else {
-        info!(peer = %peer.peer.name, "link up");
-    }
+    peer.came_up();
     outlets.tell(LinkEvent::Up, cancel).await;
     let closing = CancellationToken::new();
     let mut halves = JoinSet::new();

@@ -81,6 +81,28 @@ pub struct Refused {
     pub malformed: u64,
     /// The system could not accept a connection (usually: too many open files).
     pub accept_failed: u64,
+    /// TLS handshakes begun with whoever connected, members included: what strangers can cost in CPU.
+    pub handshakes: u64,
+}
+
+impl Refused {
+    /// Names and values of the reasons, for metrics.
+    pub fn reasons(&self) -> [(&'static str, u64); 12] {
+        [
+            ("no_committee_key", self.no_committee_key),
+            ("own_key", self.own_key),
+            ("wrong_direction", self.wrong_direction),
+            ("tls", self.tls),
+            ("handshake_timeout", self.handshake_timeout),
+            ("too_many_half_open", self.too_many_half_open),
+            ("wrong_chain", self.wrong_chain),
+            ("wrong_version", self.wrong_version),
+            ("wrong_author", self.wrong_author),
+            ("oversized_frame", self.oversized_frame),
+            ("malformed", self.malformed),
+            ("accept_failed", self.accept_failed),
+        ]
+    }
 }
 
 #[derive(Default)]
@@ -141,6 +163,7 @@ pub(crate) struct RefusedCounters {
     pub(crate) oversized_frame: Counter,
     pub(crate) malformed: Counter,
     pub(crate) accept_failed: Counter,
+    pub(crate) handshakes: Counter,
 }
 
 impl RefusedCounters {
@@ -158,6 +181,7 @@ impl RefusedCounters {
             oversized_frame: self.oversized_frame.get(),
             malformed: self.malformed.get(),
             accept_failed: self.accept_failed.get(),
+            handshakes: self.handshakes.get(),
         }
     }
 }

@@ -115,6 +115,73 @@ async fn half_open_connections_are_bounded_and_do_not_keep_members_out() {
     one.up().await;
 }
 
+/// What a client sends first, made once: a flood costs its sender next to nothing.
+fn client_hello() -> Vec<u8> {
+    let config = rorqual_network::tls::client_config(&KeyPair::from_seed([99; 32]), key(1).public(), PEER_ALPN);
+    let mut client = rustls::ClientConnection::new(config, rorqual_network::tls::server_name()).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn a_client_hello_byte_by_byte_does_not_outlast_the_handshake_deadline() {
+    let (one, address) = waiting_node(Limits { handshake_timeout: Duration::from_millis(300), ..limits() }).await;
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    let hello = client_hello();
+    let trickle = async {
+        for byte in hello.iter().cycle() {
+            if tcp.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within(trickle).await;
+    let refused = one.links.refused();
+    assert_eq!(refused.handshake_timeout + refused.tls, 1, "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_handshakes_is_paced_and_does_not_harm_a_link() {
+    let (per_second, burst) = (50, 20);
+    let limits = Limits { handshakes_per_second: per_second, handshake_burst: burst, max_half_open: 16, ..limits() };
+    let listeners = [listener().await, listener().await];
+    let [first, second] = [listeners[0].local_addr(), listeners[1].local_addr()];
+    let began = std::time::Instant::now();
+    let [zero, one] = listeners;
+    let mut zero = Node::start(zero, config(0, &[first, second], limits.clone()));
+    let mut one = Node::start(one, config(1, &[first, second], limits));
+    zero.up().await;
+    one.up().await;
+    let hello = client_hello();
+    let flood: Vec<_> = (0..8).map(|_| tokio::spawn(flood(second, hello.clone()))).collect();
+    until(|| one.links.refused().too_many_half_open > 1_000).await;
+    for number in 0..1_000u32 {
+        zero.links.send(ONE, Lane::Priority, Frame::new(number.to_le_bytes().to_vec())).unwrap();
+        assert_eq!(&one.frame(Stream::Priority).await[..], &number.to_le_bytes());
+    }
+    assert_eq!(one.links.statistics()[0].links, 1, "the link stood");
+    let handshakes = one.links.refused().handshakes;
+    let most = u64::from(burst) + (began.elapsed().as_secs_f64() * f64::from(per_second)).ceil() as u64;
+    assert!(handshakes <= most, "{handshakes} handshakes, {most} allowed");
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Connects, says what costs the other side a signature, and goes on without waiting; for ever.
+async fn flood(address: std::net::SocketAddr, hello: Vec<u8>) {
+    let mut held = std::collections::VecDeque::new();
+    loop {
+        if let Ok(mut tcp) = TcpStream::connect(address).await {
+            let _ = tcp.write_all(&hello).await;
+            held.push_back(tcp);
+        }
+        if held.len() > 32 {
+            held.pop_front();
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_oversized_hello_is_refused_by_its_length_alone() {
     let (one, address) = waiting_node(limits()).await;

@@ -12,7 +12,7 @@ use rorqual_network::{Inbound, LinkEvent, PeerInbound, ReplyTo};
 use rorqual_protocol::Input;
 use rorqual_protocol::types::VerifiedBlock;
 use tokio::sync::mpsc;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::message::{MAX_HISTORY, Message, split};
 use crate::batch::intake::Intake;
@@ -88,16 +88,10 @@ impl Router {
     }
 
     async fn on_event(&self, peer: AuthorityIndex, event: LinkEvent) -> Result<(), Refused> {
-        let name = &self.committee.member(peer).name;
+        // The network has logged it.
         match event {
-            LinkEvent::Up => {
-                info!(peer = %name, "link up");
-                self.tell(Input::PeerUp(peer)).await
-            }
-            LinkEvent::Down { reason } => {
-                info!(peer = %name, %reason, "link down");
-                self.tell(Input::PeerDown(peer)).await
-            }
+            LinkEvent::Up => self.tell(Input::PeerUp(peer)).await,
+            LinkEvent::Down { .. } => self.tell(Input::PeerDown(peer)).await,
         }
     }
 
