@@ -6,5 +6,5 @@ set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
-build_binaries rorqual rorqual-load
-PYTHONPATH="$ROOT/scripts" exec python3 -m cluster.kill_test "$@"
+use_python
+exec python3 -m cluster.kill_test "$@"
