@@ -22,7 +22,8 @@ PREFIX = "rorqual-cluster-"
 READY_SECONDS = 60.0
 
 # A node that crashed comes back; one that is configured wrongly (exit code 2) does not, and neither does one that keeps
-# crashing. On SIGTERM a node delivers its own payload first, for at most 5 s, and then flushes.
+# crashing. A node says itself when it is ready: once its listeners are bound and its store is recovered. On SIGTERM it
+# delivers its own payload first, for at most 5 s, and then flushes.
 PROPERTIES = [
     "Restart=on-failure",
     "RestartSec=1",
@@ -30,6 +31,7 @@ PROPERTIES = [
     "StartLimitIntervalSec=60",
     "StartLimitBurst=5",
     "KillSignal=SIGTERM",
+    "TimeoutStartSec=300",
     "TimeoutStopSec=30",
     "LimitNOFILE=65536",
     "OOMPolicy=stop",
@@ -61,11 +63,11 @@ class Manager:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def run(self, unit: str, properties: Sequence[str], command: Sequence[str | Path]) -> None:
-        """Starts a transient unit; what systemd says if it refuses."""
+        """Has a transient unit started and does not wait for it; what systemd says if it refuses."""
         options = [f"--property={line}" for line in properties]
         # Without --collect: a unit that failed stays, so that `systemctl status` tells why.
-        line = ["systemd-run", *self._flags, "--quiet", f"--unit={unit}", f"--slice={SLICE}"]
-        line += ["--service-type=exec", f"--description=rorqual {unit}", *options, *(str(word) for word in command)]
+        line = ["systemd-run", *self._flags, "--quiet", "--no-block", f"--unit={unit}", f"--slice={SLICE}"]
+        line += ["--service-type=notify", f"--description=rorqual {unit}", *options, *(str(word) for word in command)]
         result = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
         if result.returncode != 0:
             raise ClusterError(f"systemd does not start {unit}: {result.stderr.strip()}")
@@ -94,6 +96,8 @@ class Manager:
             command += ["-u", unit]
         try:
             return subprocess.run(command, check=False).returncode
+        except KeyboardInterrupt:
+            return 0
         except OSError:
             raise ClusterError("journalctl is not installed: look with systemctl status") from None
 
