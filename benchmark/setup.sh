@@ -5,5 +5,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
 
 "$ROOT/scripts/bootstrap.sh" benchmark
-build_binaries rorqual rorqual-load
+"$ROOT/scripts/build.sh" rorqual rorqual-load
 echo "Ready: cd benchmark && .venv/bin/fab local"

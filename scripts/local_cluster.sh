@@ -3,21 +3,28 @@
 #
 #   scripts/local_cluster.sh demo [--nodes 4] [--file README.md]   the whole story: start, submit, compare, stop; PASS or FAIL
 #   scripts/local_cluster.sh up [--nodes 4]                        a cluster to play with
-#   scripts/local_cluster.sh status | logs I | kill I | restart I | down [--remove]
+#   scripts/local_cluster.sh status                                every node: state, round, commits, addresses
+#   scripts/local_cluster.sh logs I [--follow]                     what node I logged
+#   scripts/local_cluster.sh kill I                                kill -9 of node I
+#   scripts/local_cluster.sh restart I                             stop node I if it runs, and start it
+#   scripts/local_cluster.sh down [--remove]                       stop all nodes; --remove deletes their data too
 #
 # `up` keeps its cluster in ~/.local/state/rorqual/local-cluster, or where RORQUAL_CLUSTER_DIR says. RORQUAL_BINARY names a
-# binary to use instead of building one. Only processes that were started here are ever signalled.
+# binary to use instead of building one. Only processes that were started here are ever signalled. Exit code 0: done and fine;
+# 1: it failed, or a node does not run; 2: wrong usage.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 case "${1:-}" in
-demo | up)
-    build_binaries rorqual
+-h | --help)
+    usage
+    exit 0
     ;;
-"" | -h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
-    [ -n "${1:-}" ] && exit 0 || exit 2
+"")
+    usage >&2
+    exit 2
     ;;
 esac
-PYTHONPATH="$ROOT/scripts" exec python3 -m cluster "$@"
+use_python
+exec python3 -m cluster "$@"

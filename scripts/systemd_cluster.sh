@@ -2,27 +2,27 @@
 # The same cluster as scripts/local_cluster.sh up, each node a transient unit of systemd: of the system's manager for root, of
 # the user's own for everybody else.
 #
-#   scripts/systemd_cluster.sh up [--nodes 4] [--memory-max 1G] | status | logs [I] [--follow] | down [--remove]
+#   scripts/systemd_cluster.sh up [--nodes 4] [--memory-high 1G]   a unit for each node
+#   scripts/systemd_cluster.sh status                              every unit: state, restarts, memory, round, commits, addresses
+#   scripts/systemd_cluster.sh logs [I] [--follow]                 the journal of all units, or of node I
+#   scripts/systemd_cluster.sh down [--remove]                     stop all units; --remove deletes their data too
 #
 # Units are called rorqual-cluster-node-0.service and so on, all in rorqual-cluster.slice. Data is kept in
-# ~/.local/state/rorqual/systemd-cluster, or where RORQUAL_SYSTEMD_CLUSTER_DIR says.
+# ~/.local/state/rorqual/systemd-cluster, or where RORQUAL_SYSTEMD_CLUSTER_DIR says. RORQUAL_BINARY names a binary to use instead
+# of building one. Exit code 0: done and fine; 1: it failed, a unit does not run, or there is no systemd here; 2: wrong usage.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
 
 case "${1:-}" in
-up)
-    # Looked at first: nobody should wait for a build that ends in this sentence.
-    manager=user
-    [ "$(id -u)" != 0 ] || manager=system
-    if ! systemctl "--$manager" show --property=Version >/dev/null 2>&1; then
-        die "no systemd $manager manager is running here: use scripts/local_cluster.sh up instead"
-    fi
-    build_binaries rorqual
+-h | --help)
+    usage
+    exit 0
     ;;
-"" | -h | --help)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
-    [ -n "${1:-}" ] && exit 0 || exit 2
+"")
+    usage >&2
+    exit 2
     ;;
 esac
-PYTHONPATH="$ROOT/scripts" exec python3 -m cluster.units "$@"
+use_python
+exec python3 -m cluster.units "$@"

@@ -3,7 +3,6 @@
 import datetime
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +11,14 @@ from typing import Any
 
 from cluster import ClusterError, agreement, binary
 from cluster.local import Cluster, Node, locked
+from cluster.process import last_lines
+from cluster.progress import Progress
 
 from . import load, measure, report
 from .parameters import Parameters
+
+# Between ready and an idle run.
+SETTLE_SECONDS = 5.0
 
 
 def directory() -> Path:
@@ -63,17 +67,13 @@ def _run(cluster: Cluster, parameters: Parameters, program: Path) -> report.Resu
     print(f"Starting {len(live)} of {parameters.nodes} nodes ({parameters.durability}) in {cluster.directory}")
     cluster.start(live)
     cluster.wait_ready(live)
+    if parameters.rate == 0:
+        _settle(cluster, live)
     started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = [measure.read(node) for node in live]
     watch = Window(live[0], parameters)
-    print(f"Offering {parameters.rate:,} tx/s of {parameters.tx_size} B for {parameters.duration_s} s")
-    words = load.command(program, parameters, [node.client for node in live])
-
-    def each_second(second: dict[str, Any]) -> None:
-        watch.second(second)
-        print(second_line(second), flush=True)
-
-    answer, load_cpu = load.run(words, parameters.duration_s, each_second, lambda: cluster.check_alive(live))
+    offered = _idle if parameters.rate == 0 else _offer
+    answer, load_cpu = offered(cluster, live, parameters, program, watch)
     cluster.check_alive(live)
     after = [measure.read(node) for node in live]
     exact = answer["unknown"] == 0
@@ -99,6 +99,46 @@ def _run(cluster: Cluster, parameters: Parameters, program: Path) -> report.Resu
         "consistent": problem is None,
         "inconsistency": problem,
     }
+
+
+def _offer(
+    cluster: Cluster, live: Sequence[Node], parameters: Parameters, program: Path, watch: "Window"
+) -> tuple[dict[str, Any], float]:
+    """Runs the load generator; its result, and the processor time it took."""
+    print(f"Offering {parameters.rate:,} tx/s of {parameters.tx_size} B for {parameters.duration_s} s")
+    words = load.command(program, parameters, [node.client for node in live])
+
+    def each_second(second: dict[str, Any]) -> None:
+        watch.second(second)
+        print(second_line(second), flush=True)
+
+    return load.run(words, parameters.duration_s, each_second, lambda: cluster.check_alive(live))
+
+
+def _idle(
+    cluster: Cluster, live: Sequence[Node], parameters: Parameters, _program: Path, _watch: "Window"
+) -> tuple[dict[str, Any], float]:
+    """Offers nothing: what the nodes cost by themselves."""
+    print(f"Offering nothing for {parameters.duration_s} s")
+    last = [(time.monotonic(), measure.cpu_seconds(node)) for node in live]
+    for t_s in range(1, parameters.duration_s + 1):
+        time.sleep(1)
+        cluster.check_alive(live)
+        now = [(time.monotonic(), measure.cpu_seconds(node)) for node in live]
+        shares = [(cpu - old_cpu) / (at - old_at) for (at, cpu), (old_at, old_cpu) in zip(now, last, strict=True)]
+        last = now
+        print(f"{t_s:4d} s  cores used: {', '.join(f'{share:.3f}' for share in shares)}", flush=True)
+    return dict(report.NOTHING, measured_s=parameters.duration_s), 0.0
+
+
+def _settle(cluster: Cluster, live: Sequence[Node]) -> None:
+    """Lets what a start costs pass."""
+    progress = Progress("letting the nodes come to rest")
+    while progress.seconds() < SETTLE_SECONDS:
+        cluster.check_alive(live)
+        progress.update()
+        time.sleep(0.2)
+    progress.done()
 
 
 class Window:
@@ -142,6 +182,9 @@ def sweep(parameters: Parameters, rates: Sequence[int], runs: int, *, keep: bool
     """All runs; every result is written as soon as it is there. Fails after a run that failed."""
     results = []
     for rate in rates:
+        replace(parameters, rate=rate).check()
+    binary.build("rorqual", "rorqual-load")
+    for rate in rates:
         for number in range(runs):
             one = replace(parameters, rate=rate)
             result = run(one, keep=keep)
@@ -159,14 +202,12 @@ def sweep(parameters: Parameters, rates: Sequence[int], runs: int, *, keep: bool
 
 def show_logs(lines: int) -> int:
     """The end of each node's log of the last run."""
-    from cluster.process import last_lines
-
     place = directory()
     if not Cluster.exists(place):
         raise ClusterError("there was no run yet: start one with `fab local`")
     for node in Cluster.load(place, bound=True).nodes:
-        if node.log.exists():
-            print(f"{node.name} ({node.log})\n{last_lines(node.log, lines)}\n")
+        said = last_lines(node.log, lines) if node.log.exists() else "    (it was not started)"
+        print(f"{node.name} ({node.log})\n{said}\n")
     return 0
 
 
@@ -177,5 +218,5 @@ def kill() -> int:
     for node in running:
         if process := node.process():
             process.kill()
-    print(f"{len(running)} nodes were killed" if running else "no node of a benchmark is running", file=sys.stdout)
+    print(f"{len(running)} nodes were killed" if running else "No node of a benchmark is running")
     return len(running)

@@ -47,6 +47,12 @@ def read(node: Node) -> Reading:
     )
 
 
+def cpu_seconds(node: Node) -> float:
+    """Processor time it used so far; 0 if it does not run."""
+    process = node.process()
+    return process.cpu_seconds() if process else 0.0
+
+
 def per_node(node: Node, before: Reading, after: Reading) -> dict[str, Any]:
     """One entry of the results file."""
     return {

@@ -1,10 +1,14 @@
 """What a run is asked to do."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cluster import ClusterError
+
+
+class UsageError(ClusterError):
+    """What was asked for makes no sense."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Parameters:
         elif self.faults > (self.nodes - 1) // 3:
             tolerated = (self.nodes - 1) // 3
             wrong.append(f"faults = {self.faults}: {self.nodes} nodes tolerate {tolerated}, nothing would commit")
-        if self.rate < 1:
-            wrong.append(f"rate = {self.rate}: must be at least 1 transaction a second")
+        if self.rate < 0:
+            wrong.append(f"rate = {self.rate}: must be 0 (idle) or more transactions a second")
         if not 1 <= self.tx_size <= 1 << 17:
             wrong.append(f"tx-size = {self.tx_size}: must be 1 to {1 << 17} bytes")
         if not 0 <= self.warm_up_s < self.duration_s:
@@ -55,7 +59,7 @@ class Parameters:
         if self.submission < 1:
             wrong.append(f"submission = {self.submission}: must be at least 1 transaction")
         if wrong:
-            raise ClusterError("; ".join(wrong))
+            raise UsageError("; ".join(wrong))
 
     def as_json(self) -> dict[str, Any]:
         """For the results file."""
@@ -72,7 +76,7 @@ def parse_settings(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, equals, value = part.partition("=")
         if not equals or not key:
-            raise ClusterError(f"`{part}` is not KEY=VALUE, for example batch.max_delay=5ms")
+            raise UsageError(f"`{part}` is not KEY=VALUE, for example batch.max_delay=5ms")
         settings[key] = value
     return settings
 
@@ -80,6 +84,23 @@ def parse_settings(text: str) -> dict[str, str]:
 def parse_list(text: str) -> list[int]:
     """Reads `10000` or `10000,50000`; a `k` stands for a thousand."""
     try:
-        return [int(float(part[:-1]) * 1_000) if part.endswith("k") else int(part) for part in str(text).split(",")]
+        return [round(float(part[:-1]) * 1_000) if part.endswith("k") else int(part) for part in text.split(",")]
     except ValueError:
-        raise ClusterError(f"`{text}` is not a number or a list of numbers, for example 10k,50k") from None
+        raise UsageError(f"rate = {text}: must be a number or a list of numbers, for example 10k,50k") from None
+
+
+def parse_number(name: str, text: str, kind: Callable[[str], Any] = int) -> Any:
+    """Reads the value of one option."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{name} = {text}: must be a number") from None
+
+
+def parse_seconds(name: str, text: str) -> int:
+    """Reads `60`, `60s` or `2m`."""
+    factor = {"s": 1, "m": 60}.get(text[-1:], 0)
+    try:
+        return int(text[:-1]) * factor if factor else int(text)
+    except ValueError:
+        raise UsageError(f"{name} = {text}: must be whole seconds or minutes, for example 60, 60s or 2m") from None

@@ -1,11 +1,12 @@
 """Results as a file, as the summary that Narwhal's users know, and as a table."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from cluster import ROOT
+from cluster import ROOT, ClusterError, binary
 
 from . import RESULTS
 
@@ -13,12 +14,28 @@ SCHEMA = 1
 
 Result = dict[str, Any]
 
+# What the load generator says, of a run that offers nothing.
+NOTHING: Result = {
+    "committed_tps": 0.0,
+    "committed_bps": 0.0,
+    "latency_ms": {"mean": None, "p50": None, "p90": None, "p99": None, "max": None},
+    "offered": 0,
+    "submitted": 0,
+    "committed": 0,
+    "rejected": 0,
+    "rejected_by_reason": {},
+    "unknown": 0,
+    "broken": [],
+    "series": [],
+}
+
 
 def commit() -> str:
-    """The commit of this tree, marked if the tree differs from it."""
+    """The commit of this tree, marked if the tree differs from it, or what ran was not built from it."""
     try:
         words = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty=-modified", "--exclude=*"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        name = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        return f"{name}-other-binary" if any(map(os.environ.get, binary.CHOSEN.values())) else name
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -33,8 +50,6 @@ def save(result: Result, name: str) -> Path:
 
 def load(path: Path) -> Result:
     """Reads one; refuses what another version wrote."""
-    from cluster import ClusterError
-
     try:
         result: Result = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -58,7 +73,7 @@ def summary(result: Result) -> str:
     """The block that every run prints."""
     asked, consensus = result["parameters"], result["consensus"]
     line = "-----------------------------------------"
-    cpu = ", ".join(f"{node['cpu_s'] / result['measured_wall_s']:.2f}" for node in result["per_node"])
+    cpu = ", ".join(f"{node['cpu_s'] / result['measured_wall_s']:.3f}" for node in result["per_node"])
     memory = ", ".join(f"{node['rss_mib']:.0f}" for node in result["per_node"])
     disk = ", ".join(f"{node['disk_bytes'] / 2**20:.0f}" for node in result["per_node"])
     lines = [
@@ -132,7 +147,7 @@ def why_failed(result: Result) -> str | None:
     """Nothing for a run whose figures mean something; else why they do not."""
     if not result["consistent"]:
         return str(result["inconsistency"])
-    if not result["committed"]:
+    if result["offered"] and not result["committed"]:
         return "nothing was committed: look at the logs of the nodes with `fab logs`"
     if result["broken"]:
         return f"a connection of the load generator broke: {result['broken'][0]}"

@@ -3,7 +3,7 @@
 import unittest
 
 import bench  # noqa: F401  (puts scripts/ on the path)
-from bench.parameters import Parameters, parse_list, parse_settings
+from bench.parameters import Parameters, UsageError, parse_list, parse_number, parse_seconds, parse_settings
 from cluster import ClusterError
 
 
@@ -13,7 +13,7 @@ class ParametersTest(unittest.TestCase):
 
     def test_everything_wrong_is_said_at_once(self) -> None:
         with self.assertRaises(ClusterError) as caught:
-            Parameters(faults=2, rate=0, durability="maybe", duration_s=2).check()
+            Parameters(faults=2, rate=-1, durability="maybe", duration_s=2).check()
         for word in ("faults", "rate", "durability", "warm-up"):
             self.assertIn(word, str(caught.exception))
 
@@ -26,6 +26,18 @@ class ParametersTest(unittest.TestCase):
         self.assertEqual(parse_list("10k,50000,1.5k"), [10_000, 50_000, 1_500])
         with self.assertRaises(ClusterError):
             parse_list("fast")
+
+    def test_numbers_and_times(self) -> None:
+        self.assertEqual([parse_seconds("d", text) for text in ("60", "60s", "2m")], [60, 60, 120])
+        self.assertEqual(parse_number("tick", "0.5", kind=float), 0.5)
+        for wrong in ("", "x", "1.5s", "s", "1h"):
+            with self.assertRaises(UsageError):
+                parse_seconds("duration", wrong)
+        with self.assertRaisesRegex(UsageError, "nodes = four"):
+            parse_number("nodes", "four")
+
+    def test_nothing_offered_is_a_run_too(self) -> None:
+        Parameters(rate=0).check()
 
     def test_settings(self) -> None:
         self.assertEqual(

@@ -1,15 +1,21 @@
-"""Whether all nodes hold the same log: equal length, and equal byte for byte in windows spread over it."""
+"""Whether all nodes hold the same log: equal length, and equal byte for byte; long ones in windows spread over them."""
 
+import hashlib
+import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import endpoint, log
+from . import ClusterError, endpoint, log
 from .local import Node
+from .progress import Progress
 
 WINDOWS = 8
 WINDOW_LINES = 100
 SECONDS = 15.0
+# Logs with more transactions than this are compared in windows only: reading them takes longer than a run.
+WHOLE_TRANSACTIONS = 500_000
+CHUNK_BYTES = 1 << 20
 
 
 def starts(begins: int, end: int, windows: int = WINDOWS, lines: int = WINDOW_LINES) -> list[int]:
@@ -41,7 +47,37 @@ def difference(binary: Path, nodes: Sequence[Node], before: int, end: int) -> st
                 return f"{node.name} prints nothing from position {start} on"
             if text != texts[0]:
                 return f"the logs of {nodes[0].name} and {node.name} differ after position {start}"
+    if end - max(begins, before) <= WHOLE_TRANSACTIONS:
+        return whole_difference(binary, nodes, max(begins, before))
     return None
+
+
+def whole_difference(binary: Path, nodes: Sequence[Node], start: int) -> str | None:
+    """Nothing if the bytes of all transactions from a position on are equal everywhere."""
+    progress = Progress("comparing whole logs")
+    first = ""
+    for node in nodes:
+        progress.update(node.name)
+        digest = content_digest(binary, node, start)
+        first = first or digest
+        if digest != first:
+            return f"the logs of {nodes[0].name} and {node.name} differ somewhere after position {start}"
+    progress.done()
+    return None
+
+
+def content_digest(binary: Path, node: Node, start: int) -> str:
+    """SHA-256 of the bytes of all transactions of a node from a position on."""
+    command = [str(binary), "log", "--node", node.client, "--from", str(start), "--raw"]
+    hasher = hashlib.sha256()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None and child.stderr is not None
+        while chunk := child.stdout.read(CHUNK_BYTES):
+            hasher.update(chunk)
+        complaint = child.stderr.read().decode(errors="replace").strip()
+    if child.returncode != 0:
+        raise ClusterError(f"{node.name} does not print its log: {complaint}")
+    return hasher.hexdigest()
 
 
 def problem(binary: Path, nodes: Sequence[Node], before: int, committed: int, exact: bool) -> str | None:

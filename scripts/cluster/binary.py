@@ -17,13 +17,35 @@ def target_directory() -> Path:
     return cache if cache.is_dir() else ROOT / "target"
 
 
+# Binaries to use instead of building them.
+CHOSEN = {"rorqual": "RORQUAL_BINARY", "rorqual-load": "RORQUAL_LOAD_BINARY"}
+
+
+def build(*names: str) -> None:
+    """Builds those that the environment does not name, so that what runs is what the tree says."""
+    wanted = [name for name in names if not os.environ.get(CHOSEN[name])]
+    if not wanted:
+        return
+    child = subprocess.Popen([str(ROOT / "scripts" / "build.sh"), *wanted], stdin=subprocess.DEVNULL)
+    try:
+        code = child.wait()
+    finally:
+        if child.poll() is None:
+            # It ends its compilers itself.
+            child.terminate()
+            child.wait()
+    if code != 0:
+        raise ClusterError("the build failed, see above")
+
+
 def find(name: str = "rorqual") -> Path:
-    """A binary that was built, or the one named by RORQUAL_BINARY (for `rorqual`) or RORQUAL_LOAD_BINARY."""
-    variable = {"rorqual": "RORQUAL_BINARY", "rorqual-load": "RORQUAL_LOAD_BINARY"}.get(name, "")
-    path = Path(os.environ.get(variable) or target_directory() / "release" / name)
+    """A binary that was built, or the one that the environment names."""
+    chosen = os.environ.get(CHOSEN[name])
+    path = Path(chosen) if chosen else target_directory() / "release" / name
     if not os.access(path, os.X_OK):
-        raise ClusterError(f"{path} is not there: run `cargo build --release --workspace`")
-    return path
+        remedy = f"{CHOSEN[name]} names it" if chosen else f"run `scripts/build.sh {name}`"
+        raise ClusterError(f"{path} is not an executable file: {remedy}")
+    return path.absolute()
 
 
 def run(binary: Path, *arguments: str | Path, timeout: float = 60.0) -> str:

@@ -16,6 +16,12 @@ from .table import table
 
 SUBMIT_SECONDS = 60.0
 CATCH_UP_SECONDS = 20.0
+LEGEND = """\
+submitted here     lines handed to this node; every other line came to it through its peers
+in its log         transactions it has executed: all lines, whoever took them in
+digest of its log  SHA-256 of what `rorqual log` prints there: equal only if positions and bytes are equal
+commits, round     how often the nodes agreed on what comes next, and rounds of signed blocks that it took; both go on
+                   while nobody submits, so they may differ by a few"""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,17 @@ class Verdict:
 
 def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
     """Everything, in a fresh directory that is removed at the end unless it holds the explanation of a failure."""
+    try:
+        lines = read_lines(file)
+        binary.build("rorqual")
+    except ClusterError as error:
+        return Verdict(False, str(error))
     directory = Path(tempfile.mkdtemp(prefix="rorqual-demo-"))
     verdict, interrupted = Verdict(False, "it did not end"), False
     cluster: Cluster | None = None
     try:
         cluster = Cluster.create(directory / "cluster", nodes, bound=True)
-        verdict = _run(cluster, file, directory)
+        verdict = _run(cluster, lines, file, directory)
     except ClusterError as error:
         # The verdict is the last line; what a dead node said stands above it.
         sentence, _, details = str(error).partition("\n")
@@ -59,21 +70,20 @@ def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
     return verdict
 
 
-def _run(cluster: Cluster, file: Path, directory: Path) -> Verdict:
+def _run(cluster: Cluster, lines: Sequence[bytes], file: Path, directory: Path) -> Verdict:
     started = time.monotonic()
     print(f"Starting {len(cluster.nodes)} nodes in {cluster.directory}")
     for node in cluster.nodes:
-        print(f"  {node.name}  clients {node.client}  http {node.http}")
+        print(f"  {node.name}  peers {node.peer}  clients {node.client}  http {node.http}")
     cluster.start(cluster.nodes)
     cluster.wait_ready(cluster.nodes)
-    lines = read_lines(file)
-    print(f"Submitting {len(lines)} lines of {file} through all {len(cluster.nodes)} nodes")
+    print(
+        f"Submitting the {len(lines)} lines of {file} through all {len(cluster.nodes)} nodes at once, dealt out in turn"
+    )
     seconds = _submit(cluster, lines, directory)
-    print(f"Every line has its receipt after {seconds:.2f} s")
+    print(f"Every line has its receipt after {seconds:.2f} s: which commit, which position in the log")
     logs = _fetch_logs(cluster, len(lines))
-    print()
-    print(_facts(cluster.nodes, logs))
-    print()
+    print(f"\n{_facts(cluster.nodes, lines, logs)}\n\n{LEGEND}\n")
     reason = difference(lines, [logs[node.index] for node in cluster.nodes])
     if reason:
         return Verdict(False, reason)
@@ -162,17 +172,11 @@ def difference(lines: Sequence[bytes], logs: Sequence[str]) -> str | None:
     return log.gap(entries) or log.miscounted(lines, entries)
 
 
-def _facts(nodes: Sequence[Node], logs: dict[int, str]) -> str:
+def _facts(nodes: Sequence[Node], lines: Sequence[bytes], logs: dict[int, str]) -> str:
     rows = []
-    for node in nodes:
+    for node, part in zip(nodes, deal(lines, len(nodes)), strict=True):
         facts = endpoint.status(node.http) or {}
-        rows.append(
-            [
-                node.name,
-                facts.get("round", "?"),
-                facts.get("last_commit", "?"),
-                logs[node.index].count("\n"),
-                log.digest(logs[node.index]),
-            ]
-        )
-    return table(["node", "round", "commits", "transactions", "log digest"], rows)
+        text = logs[node.index]
+        row = [node.name, len(part), text.count("\n"), log.digest(text)]
+        rows.append([*row, facts.get("last_commit", "?"), facts.get("round", "?")])
+    return table(["node", "submitted here", "in its log", "digest of its log", "commits", "round"], rows)

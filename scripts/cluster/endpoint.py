@@ -37,6 +37,12 @@ def readiness(address: str) -> str | None:
     return "; ".join(missing) or f"HTTP {code}"
 
 
+def liveness(address: str) -> str | None:
+    """Nothing if the node serves, ready or not."""
+    code, _ = get(address, "/livez")
+    return None if code == 200 else f"no answer from {address}"
+
+
 def status(address: str) -> dict[str, Any] | None:
     """Facts of the node; nothing where it does not answer."""
     code, body = get(address, "/status")

@@ -1,6 +1,7 @@
 """Kills nodes of a cluster under load and looks whether anything that was promised is lost."""
 
 import argparse
+import json
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import ClusterError, agreement, binary, log
+from .commands import node_count
 from .local import Cluster, Node
 from .process import last_lines
 from .progress import Progress
@@ -23,7 +25,10 @@ SCRIPT = "scripts/kill_test.sh"
 STALL_SECONDS = 10.0
 # Longest that a node that comes back may take until it has executed all but the last second of load.
 CATCH_UP_SECONDS = 60.0
+# Lines in one call of `rorqual submit`.
 CHUNK = 20
+# Bytes of a transaction while all nodes are killed: so small that whole logs can be read, and still unique.
+SMALL = 32
 
 
 @dataclass
@@ -34,9 +39,10 @@ class Load:
     output: Path
 
     @classmethod
-    def start(cls, nodes: Sequence[Node], rate: int, seconds: int, output: Path) -> "Load":
+    def start(cls, nodes: Sequence[Node], rate: int, seconds: int, output: Path, tx_size: int = 512) -> "Load":
         """Offers load to the nodes until `seconds` have passed or it is stopped."""
         words: list[str | Path] = [binary.find("rorqual-load"), "--rate", str(rate), "--duration", f"{seconds}s"]
+        words += ["--tx-size", str(tx_size)]
         for node in nodes:
             words += ["--node", node.client]
         with output.open("wb") as file:
@@ -49,11 +55,30 @@ class Load:
                 f"the load generator ended with code {self.child.returncode}:\n{last_lines(self.output, 3)}"
             )
 
+    def receipts(self) -> int:
+        """Waits for its end, which comes when its connections are gone; how many committed receipts it has."""
+        try:
+            self.child.wait(30)
+        except subprocess.TimeoutExpired:
+            raise ClusterError("the load generator goes on although every connection is gone") from None
+        for line in self.output.read_text(errors="replace").splitlines():
+            if line.startswith('{"result"'):
+                return int(json.loads(line)["result"]["committed"])
+        raise ClusterError(f"the load generator gave no result:\n{last_lines(self.output, 3)}")
+
     def stop(self) -> None:
         """Ends it, whatever it is doing."""
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait()
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a node promised."""
+
+    line: str
+    position: int
 
 
 @dataclass
@@ -63,24 +88,28 @@ class Lines:
     program: Path
     node: Node
     directory: Path
+    label: str
     stop: threading.Event
     sent: list[str] = field(default_factory=list)
-    receipts: list[str] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
 
     def run(self) -> None:
         """Submits until told to stop or until the node is gone."""
         source = self.directory / f"lines-{self.node.index}"
         number = 0
         while not self.stop.is_set():
-            lines = [f"{self.node.name} line {number + offset}" for offset in range(CHUNK)]
+            lines = [f"{self.label} {self.node.name} line {number + offset}" for offset in range(CHUNK)]
             number += CHUNK
             source.write_text("".join(f"{line}\n" for line in lines))
             self.sent.extend(lines)
             words: list[str | Path] = [self.program, "submit", "--node", self.node.client]
-            words += ["--lines", source, "--timeout", "10s"]
-            if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+            words += ["--lines", source, "--timeout", "10s", "--json"]
+            result = subprocess.run(words, capture_output=True, text=True, check=False)
+            # Also of a call that failed half-way: what it printed was promised.
+            for receipt in map(json.loads, result.stdout.splitlines()):
+                self.receipts.append(Receipt(lines[receipt["line"] - 1], receipt["position"]))
+            if result.returncode != 0:
                 return
-            self.receipts.extend(lines)
 
 
 def one_node(cluster: Cluster, rate: int, down: float, directory: Path) -> None:
@@ -116,37 +145,59 @@ def one_node(cluster: Cluster, rate: int, down: float, directory: Path) -> None:
         load.stop()
     end, wrong = agreement.settled(cluster.nodes)
     wrong = wrong or agreement.difference(cluster.binary, cluster.nodes, 0, end)
+    wrong = wrong or agreement.whole_difference(cluster.binary, cluster.nodes, 0)
     if wrong:
         raise ClusterError(wrong)
-    print(f"all logs agree, {end:,} transactions")
+    print(f"all logs agree byte for byte, {end:,} transactions")
 
 
-def all_nodes(cluster: Cluster, seconds: float, directory: Path) -> None:
-    """Kills all nodes at once; what had a receipt is in the log once after they come back."""
+def all_nodes(cluster: Cluster, rate: int, seconds: float, label: str, directory: Path) -> None:
+    """Kills all nodes at once under load; what had a receipt is in the log once after they come back."""
     cluster.check_alive(cluster.nodes)
-    base = agreement.positions(cluster.nodes[0])
+    base, wrong = agreement.settled(cluster.nodes)
+    if wrong:
+        raise ClusterError(wrong)
     stop = threading.Event()
-    writers = [Lines(cluster.binary, node, directory, stop) for node in cluster.nodes]
+    load = Load.start(cluster.nodes, rate, int(seconds) + 60, directory / "load", SMALL)
+    writers = [Lines(cluster.binary, node, directory, label, stop) for node in cluster.nodes]
     threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
-    for thread in threads:
-        thread.start()
-    progress = Progress("lines through all nodes")
-    while progress.seconds() < seconds:
-        cluster.check_alive(cluster.nodes)
-        progress.update(f"{sum(len(writer.receipts) for writer in writers):,} receipts")
-        time.sleep(0.05)
-    progress.done()
-    cluster.kill()
-    stop.set()
-    for thread in threads:
-        thread.join(30)
+    try:
+        for thread in threads:
+            thread.start()
+        progress = Progress("load and lines through all nodes")
+        while progress.seconds() < seconds:
+            cluster.check_alive(cluster.nodes)
+            load.check()
+            progress.update(f"{sum(len(writer.receipts) for writer in writers):,} lines have receipts")
+            time.sleep(0.05)
+        progress.done()
+        cluster.kill()
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        others = load.receipts()
+    finally:
+        stop.set()
+        load.stop()
     sent = [line for writer in writers for line in writer.sent]
-    receipts = [line for writer in writers for line in writer.receipts]
-    print(f"kill -9 of all nodes at once, {len(receipts):,} of {len(sent):,} lines have receipts")
-    if not receipts:
-        raise ClusterError("no line had a receipt before the kill: the test tells nothing")
+    receipts = [receipt for writer in writers for receipt in writer.receipts]
+    print(
+        f"kill -9 of all nodes at once under {rate:,} tx/s: {len(receipts):,} lines and {others:,} others have receipts"
+    )
+    if not receipts or not others:
+        raise ClusterError("nothing had a receipt before the kill: the test tells nothing")
+    started = time.monotonic()
     cluster.start(cluster.nodes)
     cluster.wait_ready(cluster.nodes)
+    print(f"all nodes are ready again {time.monotonic() - started:.1f} s after their start")
+    entries = _log_since(cluster, base)
+    if wrong := lost(sent, receipts, others, entries):
+        raise ClusterError(wrong)
+    print(f"everything with a receipt is in the log once, nothing is there twice ({len(entries):,} transactions)")
+
+
+def _log_since(cluster: Cluster, base: int) -> list[log.Entry]:
+    """The log from a position on, which must be the same at all nodes."""
     _, wrong = agreement.settled(cluster.nodes)
     if wrong:
         raise ClusterError(wrong)
@@ -154,23 +205,29 @@ def all_nodes(cluster: Cluster, seconds: float, directory: Path) -> None:
     for node, text in zip(cluster.nodes, texts, strict=True):
         if text != texts[0]:
             raise ClusterError(f"the logs of {cluster.nodes[0].name} and {node.name} differ after position {base}")
-    if wrong := lost(sent, receipts, [entry.text for entry in log.parse(texts[0])]):
+    entries = log.parse(texts[0])
+    if wrong := log.gap(entries):
         raise ClusterError(wrong)
-    print("every line with a receipt is in the log once, and no line is there twice")
+    return entries
 
 
-def lost(sent: Sequence[str], receipts: Sequence[str], found: Sequence[str]) -> str | None:
-    """Nothing if every promise is kept; else one that is not."""
-    counts = Counter(found)
-    for line in receipts:
-        if counts[line] != 1:
-            return f"`{line}` had a receipt and is in the log {counts[line]} times"
-    known = set(sent)
-    for line, count in counts.items():
-        if line not in known:
-            return f"`{line[:60]}` is in the log, but nobody sent it"
-        if count != 1:
-            return f"`{line}` was sent once and is in the log {count} times"
+def lost(sent: Sequence[str], receipts: Sequence[Receipt], others: int, found: Sequence[log.Entry]) -> str | None:
+    """Nothing if every promise is kept; else one that is not.
+
+    `others` is how many transactions that are not among the lines had receipts.
+    """
+    places = {entry.position: entry.text for entry in found}
+    for receipt in receipts:
+        if places.get(receipt.position) != receipt.line:
+            seen = places.get(receipt.position, "nothing")[:60]
+            return f"`{receipt.line}` had a receipt for position {receipt.position}, where the log holds `{seen}`"
+    counts = Counter(entry.text for entry in found)
+    text, count = counts.most_common(1)[0] if counts else ("", 0)
+    if count > 1:
+        return f"`{text[:60]}` was sent once and is in the log {count} times"
+    rest = len(counts.keys() - set(sent))
+    if rest < others:
+        return f"{others:,} further transactions had receipts, but only {rest:,} are in the log"
     return None
 
 
@@ -184,13 +241,18 @@ def _pause(cluster: Cluster, alive: Sequence[Node], load: Load, seconds: float, 
     progress.done()
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=SCRIPT, description="Kills nodes of a cluster of real processes under load.")
+    parser.add_argument("--nodes", type=node_count, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--rate", type=int, default=10_000, help="transactions a second; default: 10000")
+    parser.add_argument("--down", type=float, default=60.0, help="seconds that the one node stays down; default: 60")
+    parser.add_argument("--cycles", type=int, default=3, help="how often all nodes are killed; default: 3")
+    return parser
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs both; the exit code."""
-    parser = argparse.ArgumentParser(prog=SCRIPT, description="Kills nodes of a cluster of real processes under load.")
-    parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--rate", type=int, default=10_000, help="transactions a second while one node is killed")
-    parser.add_argument("--down", type=float, default=60.0, help="seconds that the node stays down")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Not in /tmp, which is memory on many machines.
     place = Path.home() / ".cache" / "rorqual"
@@ -199,13 +261,15 @@ def main(arguments: Sequence[str]) -> int:
     cluster: Cluster | None = None
     passed = False
     try:
+        binary.build("rorqual", "rorqual-load")
         cluster = Cluster.create(directory / "cluster", args.nodes, bound=True)
         cluster.start(cluster.nodes)
         cluster.wait_ready(cluster.nodes)
         one_node(cluster, args.rate, args.down, directory)
-        all_nodes(cluster, 10.0, directory)
+        for cycle in range(args.cycles):
+            all_nodes(cluster, args.rate, 6.0, f"cycle {cycle}", directory)
         passed = True
-        sentence = "PASS: the cluster survived the kill of one node and of all nodes"
+        sentence = f"PASS: kill -9 of one node and {args.cycles} times of all nodes lost and doubled nothing"
     except ClusterError as error:
         first, _, details = str(error).partition("\n")
         print(details)
@@ -215,7 +279,7 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         if cluster is not None:
             cluster.kill()
-        if passed:
+        if passed or cluster is None:
             shutil.rmtree(directory, ignore_errors=True)
         else:
             print(f"Everything is kept in {directory}")

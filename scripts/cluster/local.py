@@ -1,12 +1,13 @@
 """A cluster in one directory: what `rorqual testnet` made, and for each node a log and the id of its process."""
 
 import fcntl
+import filecmp
 import json
 import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +90,38 @@ class Cluster:
 
     @classmethod
     def create(cls, directory: Path, count: int, *options: str, bound: bool) -> "Cluster":
-        """Makes keys, committee, configuration and data; `options` are further ones of `rorqual testnet`."""
+        """Makes keys, committee, configuration and data; `options` are further ones of `rorqual testnet`.
+
+        The directory is there with everything in it, or not at all.
+        """
+        if directory.exists() and any(directory.iterdir()):
+            raise ClusterError(f"{directory} is not empty and holds no cluster: choose another directory")
         program = binary.find()
-        facts = binary.run_json(program, "testnet", "--nodes", str(count), "--output-dir", directory, *options)
-        (directory / "cluster.json").write_text(json.dumps(facts, indent=2) + "\n")
-        shutil.copy2(program, directory / "rorqual")
+        draft = directory.with_name(f"{directory.name}.new")
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            facts = binary.run_json(program, "testnet", "--nodes", str(count), "--output-dir", draft, *options)
+            kept = [{key: node[key] for key in ("name", "peer", "client", "http")} for node in facts["nodes"]]
+            about = {"chain_id": facts["chain_id"], "nodes": kept}
+            (draft / "cluster.json").write_text(json.dumps(about, indent=2) + "\n")
+            shutil.copy2(program, draft / "rorqual")
+            draft.rename(directory)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
         return cls.load(directory, bound=bound)
+
+    def renew_binary(self) -> bool:
+        """Takes the binary that would be used for a new cluster; whether it differs from the one that was here.
+
+        Only for a cluster of which nothing runs.
+        """
+        program = binary.find()
+        if filecmp.cmp(program, self.binary, shallow=False):
+            return False
+        draft = self.binary.with_name("rorqual.new")
+        shutil.copy2(program, draft)
+        draft.rename(self.binary)
+        return True
 
     @classmethod
     def load(cls, directory: Path, *, bound: bool) -> "Cluster":
@@ -131,13 +158,20 @@ class Cluster:
         """Nodes whose process runs."""
         return [node for node in self.nodes if node.process()]
 
+    @property
+    def quorum(self) -> int:
+        """How many nodes must run for commits to go on; all have the same stake here."""
+        return len(self.nodes) - (len(self.nodes) - 1) // 3
+
     def start(self, nodes: Iterable[Node]) -> None:
         """Starts those of the nodes that do not run."""
         for node in nodes:
             node.start(self.binary, self.settings, bound=self._bound)
 
-    def wait_ready(self, nodes: Sequence[Node], seconds: float = 60.0) -> None:
-        """Waits until each says so itself."""
+    def wait_ready(
+        self, nodes: Sequence[Node], seconds: float = 60.0, probe: Callable[[str], str | None] = endpoint.readiness
+    ) -> None:
+        """Waits until the probe of each node's operator endpoint finds nothing missing."""
         progress = Progress("waiting until the nodes are ready")
         deadline = time.monotonic() + seconds
         missing = {node.index: "" for node in nodes}
@@ -145,7 +179,7 @@ class Cluster:
             self.check_alive(nodes)
             for node in nodes:
                 if node.index in missing:
-                    reason = endpoint.readiness(node.http)
+                    reason = probe(node.http)
                     if reason is None:
                         del missing[node.index]
                     else:

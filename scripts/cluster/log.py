@@ -22,7 +22,8 @@ class Entry:
 def parse(output: str) -> list[Entry]:
     """Reads the lines of `rorqual log`."""
     entries = []
-    for line in output.splitlines():
+    # Not splitlines: a transaction may hold characters that Python takes for ends of lines.
+    for line in filter(None, output.split("\n")):
         position, tab, text = line.partition("\t")
         if not tab or not position.isdigit():
             raise ClusterError(f"`rorqual log` printed a line that is not POSITION<TAB>TEXT: {line[:80]!r}")

@@ -10,8 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import ClusterError, endpoint
-from .commands import state_directory
+from . import ClusterError, binary, endpoint
+from .commands import node_count, open_or_create, state_directory
 from .local import Cluster, Node, locked
 from .progress import Progress
 from .table import table
@@ -22,13 +22,16 @@ PREFIX = "rorqual-cluster-"
 READY_SECONDS = 60.0
 
 # A node that crashed comes back; one that is configured wrongly (exit code 2) does not, and neither does one that keeps
-# crashing. On SIGTERM a node delivers its own payload first, for at most 5 s.
+# crashing. A node says itself when it is ready: once its listeners are bound and its store is recovered. On SIGTERM it
+# delivers its own payload first, for at most 5 s, and then flushes.
 PROPERTIES = [
     "Restart=on-failure",
     "RestartSec=1",
     "RestartPreventExitStatus=2",
     "StartLimitIntervalSec=60",
     "StartLimitBurst=5",
+    "KillSignal=SIGTERM",
+    "TimeoutStartSec=300",
     "TimeoutStopSec=30",
     "LimitNOFILE=65536",
     "OOMPolicy=stop",
@@ -60,10 +63,11 @@ class Manager:
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     def run(self, unit: str, properties: Sequence[str], command: Sequence[str | Path]) -> None:
-        """Starts a transient unit; what systemd says if it refuses."""
+        """Has a transient unit started and does not wait for it; what systemd says if it refuses."""
         options = [f"--property={line}" for line in properties]
-        line = ["systemd-run", *self._flags, "--quiet", "--collect", f"--unit={unit}", f"--slice={SLICE}"]
-        line += ["--service-type=exec", f"--description=rorqual {unit}", *options, *(str(word) for word in command)]
+        # Without --collect: a unit that failed stays, so that `systemctl status` tells why.
+        line = ["systemd-run", *self._flags, "--quiet", "--no-block", f"--unit={unit}", f"--slice={SLICE}"]
+        line += ["--service-type=notify", f"--description=rorqual {unit}", *options, *(str(word) for word in command)]
         result = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
         if result.returncode != 0:
             raise ClusterError(f"systemd does not start {unit}: {result.stderr.strip()}")
@@ -92,6 +96,8 @@ class Manager:
             command += ["-u", unit]
         try:
             return subprocess.run(command, check=False).returncode
+        except KeyboardInterrupt:
+            return 0
         except OSError:
             raise ClusterError("journalctl is not installed: look with systemctl status") from None
 
@@ -105,21 +111,23 @@ def _active(manager: Manager, node: Node) -> bool:
     return manager.facts(unit_of(node)).get("ActiveState") in ("active", "activating", "reloading")
 
 
-def up(manager: Manager, directory: Path, nodes: int | None, memory_max: str | None) -> int:
+def up(manager: Manager, directory: Path, nodes: int | None, memory_high: str | None) -> int:
     """Starts what does not run."""
+    binary.build("rorqual")
     with locked(directory):
-        fresh = not Cluster.exists(directory)
-        cluster = Cluster.create(directory, nodes or 4, bound=False) if fresh else Cluster.load(directory, bound=False)
-        if nodes not in (None, len(cluster.nodes)):
-            raise ClusterError(
-                f"{directory} holds a cluster of {len(cluster.nodes)} nodes: remove it with `down --remove`"
-            )
+        cluster, fresh = open_or_create(directory, nodes)
         starting = [node for node in cluster.nodes if not _active(manager, node)]
-        kind = "New cluster" if fresh else "Cluster"
-        print(f"{kind} in {directory}: starting {len(starting)} of {len(cluster.nodes)} units ({manager.name} manager)")
+        if not starting:
+            print(f"All {len(cluster.nodes)} units of the cluster in {directory} are active already")
+        else:
+            kind = "New cluster" if fresh else "Cluster"
+            amount = f"{len(starting)} of {len(cluster.nodes)} units"
+            print(f"{kind} in {directory}: starting {amount} ({manager.name} manager)")
+        if len(starting) == len(cluster.nodes) and not fresh and cluster.renew_binary():
+            print("It gets the binary that was built since")
         properties = [*PROPERTIES, f"WorkingDirectory={directory}"]
-        if memory_max:
-            properties.append(f"MemoryMax={memory_max}")
+        if memory_high:
+            properties.append(f"MemoryHigh={memory_high}")
         try:
             for node in starting:
                 manager.systemctl("reset-failed", unit_of(node))
@@ -131,7 +139,8 @@ def up(manager: Manager, directory: Path, nodes: int | None, memory_max: str | N
             raise
     print(_overview(manager, cluster))
     first = cluster.nodes[0].client
-    print(f"\nTry:  {cluster.binary} submit --node {first} --text hello\nStop: {SCRIPT} down")
+    print(f"\nTry:  {cluster.binary} submit --node {first} --text hello\n      {cluster.binary} log --node {first}")
+    print(f"Stop: {SCRIPT} down")
     return 0
 
 
@@ -197,6 +206,9 @@ def _stop(manager: Manager, nodes: Sequence[Node]) -> None:
 
 def down(manager: Manager, directory: Path, remove: bool) -> int:
     """Stops all units of the cluster."""
+    if not Cluster.exists(directory):
+        print(f"There is no cluster in {directory}: nothing to stop")
+        return 0
     with locked(directory):
         cluster = Cluster.load(directory, bound=False)
         running = [node for node in cluster.nodes if _active(manager, node)]
@@ -207,8 +219,9 @@ def down(manager: Manager, directory: Path, remove: bool) -> int:
         manager.systemctl("stop", SLICE)
         if remove:
             shutil.rmtree(directory)
-    kept = "removed" if remove else f"kept in {directory}"
-    print(f"{len(running)} of {len(cluster.nodes)} units were running and are stopped; data {kept}")
+    kept = "removed" if remove else f"kept in {directory} (`down --remove` deletes it)"
+    stopped = f"{len(running)} of {len(cluster.nodes)} units were active and are stopped"
+    print(f"{stopped if running else 'No unit was active'}; data {kept}")
     return 0
 
 
@@ -216,8 +229,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=SCRIPT, description="A cluster of transient systemd units on this machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("up", help="start a cluster, or go on with the one that is there")
-    one.add_argument("--nodes", type=int, help="for a new cluster; default: 4")
-    one.add_argument("--memory-max", metavar="SIZE", help="limit of each unit, for example 1G; default: none")
+    one.add_argument("--nodes", type=node_count, metavar="N", help="for a new cluster; default: 4")
+    one.add_argument("--memory-high", metavar="SIZE", help="slows a unit down above it, for example 1G; default: none")
     commands.add_parser("status", help="show every unit")
     one = commands.add_parser("logs", help="show the journal of all units, or of node I")
     one.add_argument("index", type=int, nargs="?", metavar="I")
@@ -237,7 +250,7 @@ def main(arguments: Sequence[str]) -> int:
         manager.require()
         match args.command:
             case "up":
-                return up(manager, directory, args.nodes, args.memory_max)
+                return up(manager, directory, args.nodes, args.memory_high)
             case "status":
                 return status(manager, directory)
             case "logs":

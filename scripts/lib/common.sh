@@ -18,6 +18,11 @@ die() {
     exit "${2:-1}"
 }
 
+# usage: the comment at the top of the script that calls it.
+usage() {
+    sed -n '2,/^set -/{/^#/s/^# \{0,1\}//p}' "$0"
+}
+
 # Where cargo builds: the caller's choice, else the cache that CI keeps, else ./target. RocksDB's C++ takes long to compile,
 # so everything that builds here must agree on one place.
 use_target_dir() {
@@ -31,23 +36,17 @@ use_target_dir() {
     export CARGO_TARGET_DIR
 }
 
-# build_binaries NAME...: installs what is missing and builds, unless RORQUAL_BINARY says what to use.
-build_binaries() {
-    local arguments=() name
-    [ -z "${RORQUAL_BINARY:-}" ] || return 0
-    "$ROOT/scripts/bootstrap.sh" build
-    use_target_dir
-    for name in "$@"; do arguments+=(--bin "$name"); done
-    [ -x "$CARGO_TARGET_DIR/release/$1" ] ||
-        echo "Building for the first time: RocksDB is C++ and takes 15 to 30 minutes on two cores, once"
-    (cd "$ROOT" && with_progress "build" cargo build --release --locked "${arguments[@]}")
+# use_python: the cluster scripts are Python; a machine that lacks it gets it, and everything else that a build needs.
+use_python() {
+    command -v python3 >/dev/null || "$ROOT/scripts/bootstrap.sh" build
+    export PYTHONPATH="$ROOT/scripts"
 }
 
 # with_progress LABEL COMMAND...: runs it with its output in a file, shows that it is alive, and shows the output only if it fails.
-# On a terminal one line is rewritten; elsewhere a line follows every 30 seconds. A function given as COMMAND must join its
-# commands with &&: bash ignores `set -e` in it.
+# On a terminal one line is rewritten; elsewhere a line follows after 2 seconds and then every 30. A function given as COMMAND
+# must join its commands with &&: bash ignores `set -e` in it.
 with_progress() {
-    local label="$1" log pid code=0 start now shown=0
+    local label="$1" log pid code=0 start now shown=0 next=2
     shift
     log="$(mktemp)"
     start=$SECONDS
@@ -67,8 +66,8 @@ with_progress() {
                 shown=$now
                 printf '\r\033[K%s … %s s  %s' "$label" "$now" "$(last_words "$log")"
             fi
-        elif [ $((now - shown)) -ge 30 ]; then
-            shown=$now
+        elif [ "$now" -ge "$next" ]; then
+            next=$((now + 30))
             printf '%s … %s s  %s\n' "$label" "$now" "$(last_words "$log")"
         fi
     done

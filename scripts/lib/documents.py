@@ -1,4 +1,8 @@
-"""Checks that every path named in a document exists: link targets, and code spans that look like paths of this tree."""
+"""Checks what documents name.
+
+Link targets and code spans that look like paths of this tree exist; so does every test that a code span of the form
+`folder/file.rs::name_of_the_test` names; and every row of a table of promises names a test.
+"""
 
 import re
 import subprocess
@@ -9,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+TEST = re.compile(r"([\w./-]+\.(?:rs|py))::(\w+)")
 PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?")
 # Made by running something; a document may name them, a fresh clone does not have them.
 GENERATED = ("target/", "benchmark/.venv", "benchmark/results/")
@@ -32,8 +37,43 @@ def is_ours(path: str, folder: Path, root: Path) -> bool:
     return (root / first).is_dir() or (folder / first).is_dir()
 
 
+def has_test(source: str, name: str) -> bool:
+    """Whether a Rust or Python file has a test function of this name; any function with it is not enough."""
+    attributes = r"#\[(?:\w+::)*test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*"
+    rust = rf"{attributes}(?:async\s+)?fn\s+{name}\s*\("
+    python = rf"def\s+{name}\s*\(self"
+    return bool(re.search(rust, source) or (name.startswith("test_") and re.search(python, source)))
+
+
+def test_problems(prose: str, folder: Path, root: Path) -> list[str]:
+    """What is wrong with the tests that code spans name."""
+    found = []
+    for span in dict.fromkeys(CODE.findall(prose)):
+        if match := TEST.fullmatch(span):
+            places = [place for place in (folder / match[1], root / match[1]) if place.is_file()]
+            if not places:
+                found.append(f"`{span}`: there is no file {match[1]}")
+            elif not has_test(places[0].read_text(encoding="utf-8"), match[2]):
+                found.append(f"`{span}`: {match[1]} has no test of this name")
+    return found
+
+
+def promises_without_test(prose: str) -> list[str]:
+    """Rows of a table with the columns promise and test whose last cell names nothing."""
+    found, inside = [], False
+    for line in prose.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if [cell.lower() for cell in cells] == ["promise", "test"]:
+            inside = True
+        elif not cells:
+            inside = False
+        elif inside and not CODE.search(cells[-1]) and not set(line) <= set("|-: "):
+            found.append(f'the promise "{cells[0][:60]}" names no test')
+    return found
+
+
 def problems(document: Path, root: Path) -> list[str]:
-    """One sentence for each path that is not there."""
+    """One sentence for each thing that is not there."""
     text = document.read_text(encoding="utf-8")
     prose = FENCE.sub("", text)
     links = {target.split("#")[0] for target in LINK.findall(prose)}
@@ -42,8 +82,9 @@ def problems(document: Path, root: Path) -> list[str]:
         if path.startswith(GENERATED) or (path not in links and not is_ours(path, document.parent, root)):
             continue
         if not (document.parent / path).exists() and not (root / path).exists():
-            found.append(f"{document.relative_to(root)}: `{path}` does not exist")
-    return found
+            found.append(f"`{path}` does not exist")
+    found += test_problems(prose, document.parent, root) + promises_without_test(prose)
+    return [f"{document.relative_to(root)}: {problem}" for problem in found]
 
 
 def main() -> int:

@@ -26,6 +26,24 @@ class DocumentsTest(unittest.TestCase):
             found = documents.problems(document, root)
             self.assertEqual([line.split("`")[1] for line in found], ["gone.md", "src/gone.rs"])
 
+    def test_a_named_test_must_be_a_test(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "a.rs").write_text(
+                "#[tokio::test(start_paused = true)]\n#[ignore]\nasync fn real() {}\n"
+                "fn helper() {}\n#[test]\nfn two() {}"
+            )
+            document = root / "README.md"
+            document.write_text("`a.rs::real` `a.rs::two` `a.rs::helper` `a.rs::gone` `b.rs::real`")
+            found = documents.problems(document, root)
+            self.assertEqual([line.split("`")[1] for line in found], ["a.rs::helper", "a.rs::gone", "b.rs::real"])
+
+    def test_every_promise_has_a_test(self) -> None:
+        table = "| promise | test |\n|---|---|\n| kept | `a.sh` |\n| broken | |\n\n| other | table |\n| x | |\n"
+        found = documents.promises_without_test(table)
+        self.assertEqual(len(found), 1)
+        self.assertIn("broken", found[0])
+
 
 def metadata(arrows: dict[str, list[tuple[str, str | None]]]) -> dict[str, Any]:
     """What `cargo metadata` would say: package -> (used package, kind)."""

@@ -8,7 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cluster import ClusterError, agreement, demo, log, process
+from cluster import ClusterError, agreement, demo, kill_test, log, process
 from cluster.endpoint import parse_metrics
 from cluster.process import ProcessId, last_lines
 from cluster.table import table
@@ -30,6 +30,20 @@ class LogTest(unittest.TestCase):
     def test_a_broken_line_is_named(self) -> None:
         with self.assertRaises(ClusterError):
             log.parse("hello\n")
+
+    def test_only_a_line_feed_ends_a_line(self) -> None:
+        self.assertEqual([entry.text for entry in log.parse("0\ta\u2028b\n1\t\n")], ["a\u2028b", ""])
+
+
+class KillTestTest(unittest.TestCase):
+    def test_what_had_a_receipt_must_be_there_once(self) -> None:
+        found = log.parse("5\ta\n6\tb\n7\t0aff\n")
+        receipts = [kill_test.Receipt("a", 5), kill_test.Receipt("b", 6)]
+        self.assertIsNone(kill_test.lost(["a", "b", "c"], receipts, 1, found))
+        self.assertIn("position 8", kill_test.lost(["a"], [kill_test.Receipt("a", 8)], 0, found) or "")
+        self.assertIn("holds `b`", kill_test.lost(["a"], [kill_test.Receipt("a", 6)], 0, found) or "")
+        self.assertIn("only 1", kill_test.lost(["a", "b"], receipts, 2, found) or "")
+        self.assertIn("2 times", kill_test.lost(["a", "b"], receipts, 0, [*found, log.Entry(8, "b")]) or "")
 
 
 class DemoTest(unittest.TestCase):

@@ -10,6 +10,7 @@ pub mod link;
 pub mod log;
 pub mod read;
 pub mod run;
+pub mod service_manager;
 pub mod status;
 pub mod submit;
 pub mod testnet;

@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 use super::config::flags;
+use super::service_manager::ServiceManager;
 use crate::node::{Node, NodeError};
 
 /// Arguments of `rorqual run`.
@@ -40,11 +41,14 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let mut node = opened.start().await.map_err(into_cli)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| CliError::failed(error.to_string()))?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| CliError::failed(error.to_string()))?;
+        let manager = ServiceManager::of_environment();
+        manager.ready();
         tokio::select! {
             reason = node.failed() => return Err(into_cli(reason)),
             _ = terminate.recv() => info!("SIGTERM: draining"),
             _ = interrupt.recv() => info!("SIGINT: draining"),
         }
+        manager.stopping();
         tokio::select! {
             result = node.shutdown() => result.map_err(into_cli),
             _ = terminate.recv() => Err(CliError::failed("a second signal ended the drain".into())),
