@@ -14,8 +14,8 @@ shell_scripts() { git ls-files -z --cached --others --exclude-standard -- '*.sh'
 run_shellcheck() { shell_scripts | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR --source-path="$ROOT"; }
 
 run_ruff() {
-    "$TOOLS/bin/ruff" check --config scripts/ruff.toml scripts benchmark &&
-        "$TOOLS/bin/ruff" format --check --config scripts/ruff.toml scripts benchmark
+    "$TOOLS/bin/ruff" check --config scripts/ruff.toml scripts benchmark store/docs &&
+        "$TOOLS/bin/ruff" format --check --config scripts/ruff.toml scripts benchmark store/docs
 }
 
 # RUSTFLAGS would change the build of every dependency, RocksDB included: warnings are denied on the command line of each tool.
