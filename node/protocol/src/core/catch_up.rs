@@ -3,7 +3,7 @@
 //! A node that is far behind does not run the commit rule over old blocks, whose votes may be gone at everybody: it applies
 //! commits that an honest member decided (a weak certificate covers everything below it by the digest chain).
 //!
-//! Promises: requests under way and answers that wait are bounded; an answer that starts too high waits, a gap is asked for
+//! Promises: requests under way, answers that wait, and commits applied ahead of their payload are bounded; an answer that starts too high waits, a gap is asked for
 //! again; only a certified digest that differs from ours stops the node; the commit rule never runs over an applied range.
 
 use std::collections::BTreeMap;
@@ -96,7 +96,9 @@ impl Core {
     pub(super) fn pump_catch_up(&mut self) {
         let (now, lag) = (self.now.monotonic, self.lag());
         let batch = u64::from(self.setup.parameters.catch_up_batch).max(1);
-        if lag == 0 {
+        // Commits come faster than their payload and its execution, which alone bound what waits here.
+        let done = self.records.solid().min(self.executed);
+        if lag == 0 || self.ledger.index.0.saturating_sub(done.0) > self.setup.parameters.solid_lag {
             return;
         }
         let stuck_at = self.catch_up.progressed_at + STUCK;

@@ -72,7 +72,7 @@ impl Core {
     /// Everything that follows from a decided commit, whether decided here or applied from a certified range.
     pub(super) fn after_commit(&mut self, mut pending: Pending) {
         let index = pending.commit.index;
-        let missing = self.settle_payload(index, &pending.commit.blocks, &pending.batches);
+        let missing = self.settle_payload(&pending);
         self.records.decided(index, missing);
         if !pending.batches.is_empty() {
             self.records.last_with_payload = index;
@@ -90,12 +90,9 @@ impl Core {
     }
 
     /// Committed blocks are usable, whatever is missing; what is delivered and missing is now awaited by the commit.
-    fn settle_payload(
-        &mut self,
-        index: CommitIndex,
-        blocks: &[BlockRef],
-        batches: &[DeliveredBatch],
-    ) -> BTreeSet<BatchKey> {
+    fn settle_payload(&mut self, pending: &Pending) -> BTreeSet<BatchKey> {
+        let Pending { commit, batches, certified, .. } = pending;
+        let (index, blocks) = (commit.index, &commit.blocks);
         let mut absent: BTreeSet<BatchKey> = BTreeSet::new();
         let mut waited: Vec<(BlockRef, BatchKey)> = Vec::new();
         for reference in blocks {
@@ -107,8 +104,8 @@ impl Core {
         absent.extend(waited.iter().map(|(_, key)| *key));
         let mut missing = BTreeSet::new();
         for delivered in batches.iter().filter(|delivered| absent.contains(&delivered.key())) {
-            let (author, waiter) = (delivered.author, Waiter::Commit(index));
-            self.await_batch(author, &delivered.batch, author, waiter, true);
+            // A commit of our own decision was voted for by blocks that we have: their authors are asked already.
+            self.await_delivered(delivered, index, certified.is_some());
             missing.insert(delivered.key());
         }
         for (reference, key) in waited {
@@ -260,7 +257,8 @@ impl Core {
     }
 
     pub(super) fn on_executed(&mut self, index: CommitIndex, state: Digest) {
-        self.counters.executed = self.counters.executed.max(index.0);
+        self.executed = self.executed.max(index);
+        self.counters.executed = self.executed.0;
         self.checkpoints.executed(index, state);
         for (index, bytes) in self.records.take_snapshots(index) {
             self.out.write(Write::Snapshot { index, bytes });

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rorqual_config::AuthorityIndex;
 
 use super::Core;
+use super::peers::Dropped;
 use crate::dag::payload::Waiter;
 use crate::dag::suspended::Change;
 use crate::effect::{Effect, Halt};
@@ -44,7 +45,8 @@ impl Core {
         let swamped = self.too_far_from_solid() && reference.round > frontier && !wanted;
         if self.drops_live_blocks() || far || swamped {
             self.counters.dropped += 1;
-            self.peers.dropped(sender, frontier, self.ledger.index);
+            let ahead = Dropped::Ahead(frontier, self.ledger.index);
+            self.peers.dropped(sender, if far { ahead } else { Dropped::Behind });
             return Ok(());
         }
         if !self.admit_variant(&block, wanted) {
@@ -100,7 +102,7 @@ impl Core {
             for holder in holders {
                 self.fetcher.want(*reference, holder);
             }
-            self.peers.dropped(reference.author, self.clock.frontier(), self.ledger.index);
+            self.peers.dropped(reference.author, Dropped::Ahead(self.clock.frontier(), self.ledger.index));
         }
     }
 

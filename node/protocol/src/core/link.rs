@@ -11,7 +11,8 @@ use super::Core;
 use crate::dag::graph::Vertex;
 use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt, Write};
-use crate::types::{BatchKey, BatchRef, BlockRef, VerifiedBlock};
+use crate::types::commit::DeliveredBatch;
+use crate::types::{BatchKey, BatchRef, BlockRef, CommitIndex, VerifiedBlock};
 
 impl Core {
     /// Links all queued blocks and those that they release; suspends the ones with missing parents.
@@ -129,6 +130,26 @@ impl Core {
         }
         if news {
             self.out.effect(Effect::WaitBatch { key, bytes: batch.bytes, holders, urgent });
+        }
+    }
+
+    /// Waits for a batch that a commit delivers. A commit proves that an honest quorum held it, so `anybody` may be asked when
+    /// those who hold it are not known: its author may be gone for good.
+    pub(super) fn await_delivered(&mut self, delivered: &DeliveredBatch, index: CommitIndex, anybody: bool) {
+        let (author, batch, waiter) = (delivered.author, &delivered.batch, Waiter::Commit(index));
+        if !anybody {
+            return self.await_batch(author, batch, author, waiter, true);
+        }
+        let (me, connected, members) = (self.setup.me, self.peers.connected, self.committee().size() as u64);
+        let mut holders: Vec<AuthorityIndex> = self.committee().authorities().filter(|holder| *holder != me).collect();
+        // The author first, the others from a different one for each batch, so that all serve.
+        let turn = |holder: AuthorityIndex| (u64::from(holder.0) + batch.sequence.0) % members;
+        holders.sort_by_key(|holder| (!connected.contains(*holder), *holder != author, turn(*holder)));
+        let key = delivered.key();
+        let new = self.payload.wait(key, batch.bytes, waiter);
+        holders.retain(|holder| self.payload.add_holder(&key, *holder).is_some());
+        if new || !holders.is_empty() {
+            self.out.effect(Effect::WaitBatch { key, bytes: batch.bytes, holders, urgent: true });
         }
     }
 

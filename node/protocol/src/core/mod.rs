@@ -92,6 +92,8 @@ pub struct Core {
     to_link: VecDeque<(AuthorityIndex, VerifiedBlock)>,
     index: VoteIndex,
     ledger: Ledger,
+    /// The last commit that execution has reported.
+    executed: CommitIndex,
     checkpoints: Checkpoints,
     records: records::Records,
     tally: Tally,
@@ -152,6 +154,7 @@ impl Core {
             to_link: VecDeque::new(),
             index: VoteIndex::new(Schedule::new(committee)),
             ledger: Ledger::new(committee),
+            executed: CommitIndex(0),
             checkpoints: Checkpoints::new(committee),
             records: records::Records::new(committee),
             tally: Tally::new(members, CommitIndex(0)),

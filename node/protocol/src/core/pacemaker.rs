@@ -78,7 +78,12 @@ impl Core {
         // At least one commit a round; votes lag our own commits, so this is usually below the last leader round.
         let ahead = i128::from(reached.0) - i128::from(self.ledger.index.0);
         let network = (i128::from(self.ledger.leader_round.0) + ahead).clamp(0, i128::from(u64::MAX - 1)) as u64;
-        self.own_round().max(Round(network)).max(self.graph.gc_round()).next()
+        // Nothing is kept at the garbage-collection round itself, so no round that needs parents there can be filled.
+        let kept = match self.graph.gc_round() {
+            Round(0) => Round(0),
+            collected => collected.next(),
+        };
+        self.own_round().max(Round(network)).max(kept).next()
     }
 
     /// Whether the round below is filled: a quorum of blocks that we may reference, our own only if it is our last.
@@ -102,6 +107,10 @@ impl Core {
         }
         let (now, parameters) = (self.now.monotonic, &self.setup.parameters);
         let patience = (self.setup.committee.size() as u64).max(MIN_PATIENCE);
+        if self.pacemaker.entered.is_none() {
+            // A node that starts in a high round has not waited for it.
+            self.pacemaker.progress = self.pacemaker.progress.max(round);
+        }
         if round >= self.pacemaker.progress.plus(patience) {
             let grown = self.pacemaker.leader_timeout + self.pacemaker.leader_timeout / 2;
             self.pacemaker.leader_timeout = grown.min(parameters.leader_timeout_cap.max(parameters.leader_timeout));

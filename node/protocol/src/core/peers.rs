@@ -18,6 +18,15 @@ use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
 /// A question about tips or a subscription is repeated after this long.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Why blocks of a peer were dropped, which tells when it is worth to ask for them again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dropped {
+    /// Too far ahead, or too many waiting, when frontier and last commit were these: again once one of them has moved.
+    Ahead(Round, CommitIndex),
+    /// We were behind with commits or with their payload: again once we are not.
+    Behind,
+}
+
 /// What is known about links.
 #[derive(Debug)]
 pub struct Peers {
@@ -28,8 +37,8 @@ pub struct Peers {
     /// Peers that have shown their tip since we started.
     pub tips: AuthoritySet,
     asked_tips_at: Option<Duration>,
-    /// Peers whose blocks were dropped: where the frontier was, to see it move.
-    behind: BTreeMap<AuthorityIndex, (Round, CommitIndex)>,
+    /// Peers whose blocks were dropped, and why.
+    behind: BTreeMap<AuthorityIndex, Dropped>,
     subscribed_at: BTreeMap<AuthorityIndex, Duration>,
     round_trips: Vec<Option<Duration>>,
 }
@@ -60,8 +69,11 @@ impl Peers {
     }
 
     /// A block of `peer` was dropped and will be wanted later.
-    pub fn dropped(&mut self, peer: AuthorityIndex, frontier: Round, last: CommitIndex) {
-        self.behind.entry(peer).or_insert((frontier, last));
+    pub fn dropped(&mut self, peer: AuthorityIndex, why: Dropped) {
+        let known = self.behind.entry(peer).or_insert(why);
+        if why == Dropped::Behind {
+            *known = why;
+        }
     }
 }
 
@@ -191,9 +203,11 @@ impl Core {
         if self.drops_live_blocks() {
             return;
         }
-        let here = (self.clock.frontier(), self.ledger.index);
+        let here = Dropped::Ahead(self.clock.frontier(), self.ledger.index);
+        let takes = !self.too_far_from_solid();
+        let again = |why: Dropped| if why == Dropped::Behind { takes } else { why != here };
         let due: Vec<AuthorityIndex> =
-            self.peers.behind.iter().filter(|(_, then)| **then != here).map(|(peer, _)| *peer).collect();
+            self.peers.behind.iter().filter(|(_, why)| again(**why)).map(|(peer, _)| *peer).collect();
         for peer in due {
             let at = self.peers.subscribed_at.get(&peer).map_or(now, |last| *last + RETRY);
             match at <= now {

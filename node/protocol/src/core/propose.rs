@@ -23,6 +23,8 @@ const MAX_PULLED: usize = 1_024;
 
 /// The parents chosen so far.
 struct Choice<'a> {
+    /// The round before the block's.
+    below: Round,
     parents: Vec<&'a Vertex>,
     authors: AuthoritySet,
     pulled: BTreeSet<BlockRef>,
@@ -151,8 +153,8 @@ impl Core {
         let targets = self.vote_targets(round);
         let variant = |author| self.preferred_variant(below, author, &targets);
         let others = || self.committee().authorities().filter(|author| *author != me);
-        let mut choice =
-            Choice { parents: Vec::new(), authors: AuthoritySet::EMPTY, pulled: BTreeSet::new(), unsettled_bytes: 0 };
+        let (parents, pulled) = Default::default();
+        let mut choice = Choice { below, parents, authors: AuthoritySet::EMPTY, pulled, unsettled_bytes: 0 };
         let leaders: AuthoritySet = self.index.schedule().leaders(below).collect();
         for author in others().filter(|author| leaders.contains(*author)) {
             variant(author).into_iter().for_each(|vertex| self.choose(&mut choice, vertex));
@@ -255,7 +257,8 @@ impl Core {
         choice.parents.push(vertex);
     }
 
-    /// Unsettled blocks that our history gains with this parent, and their payload in bytes.
+    /// Unsettled blocks that our history gains with this parent, and their payload in bytes. A fresh block of an author in
+    /// good standing is as good as settled: everybody is being sent its payload.
     fn pulled_by(&self, choice: &Choice<'_>, vertex: &Vertex) -> (Vec<BlockRef>, u64) {
         let (mut found, mut bytes, mut stack) = (BTreeSet::new(), 0u64, vec![vertex]);
         while let Some(vertex) = stack.pop() {
@@ -265,7 +268,9 @@ impl Core {
                 continue;
             }
             if found.insert(reference) {
-                bytes += vertex.block.batches().iter().map(|batch| u64::from(batch.bytes)).sum::<u64>();
+                let fresh = reference.round == choice.below && !self.probation.applies(reference.author, choice.below);
+                let payload = vertex.block.batches().iter().map(|batch| u64::from(batch.bytes));
+                bytes += if fresh { 0 } else { payload.sum::<u64>() };
                 stack.extend(vertex.block.parents().iter().filter_map(|parent| self.graph.get(parent)));
             }
         }

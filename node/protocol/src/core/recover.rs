@@ -29,6 +29,8 @@ impl Core {
         self.own.last = recovered.own_last.clone();
         self.own.held = None;
         let executed = recovered.executed.map_or(CommitIndex(0), |(index, _)| index);
+        self.executed = executed;
+        self.counters.executed = executed.0;
         for (index, state) in recovered.state_digests.iter().chain(&recovered.executed) {
             self.checkpoints.executed(*index, *state);
         }
@@ -209,7 +211,7 @@ impl Core {
             let index = delivery.commit.index;
             let mut missing: BTreeSet<BatchKey> = BTreeSet::new();
             for batch in delivery.batches.iter().filter(|batch| batch.author != me) {
-                self.await_batch(batch.author, &batch.batch, batch.author, Waiter::Commit(index), true);
+                self.await_delivered(batch, index, true);
                 missing.insert(batch.key());
             }
             self.records.decided(index, missing);

@@ -54,23 +54,31 @@ fn payload_is_given_to_one_alone() {
     sweep(&[(4, 10), (7, 3), (10, 1)], plan, |_| ());
 }
 
+/// A member lies about commits while another is away for many times `gc_depth`; sometimes it falls silent when that returns.
+fn lie_while_another_is_away(plan: &mut Plan, abstains: bool) {
+    let mut random = plan.random();
+    plan.protocol.gc_depth = 20;
+    let back = random.between(1_000, 2_000) * MILLISECOND;
+    let falls_silent = !abstains || random.chance(50);
+    let silent_from = if falls_silent { back + random.below(300_000) } else { u64::MAX };
+    plan.faulty = vec![(node(0), Role::Puppet(Box::new(Liar { abstains, silent_from })))];
+    let away = node(random.between(1, plan.size as u64 - 1) as usize);
+    plan.at(random.between(50, 200) * MILLISECOND, Fault::Kill(away));
+    plan.at(back, Fault::Start(away));
+    plan.load_until = back + SECOND;
+    plan.load_every = 50 * MILLISECOND;
+    plan.least_commits = 60;
+    plan.bound = 5 * SECOND;
+}
+
 #[test]
 fn a_liar_about_commits_falls_silent_when_another_returns() {
-    let plan = |plan: &mut Plan| {
-        let mut random = plan.random();
-        plan.protocol.gc_depth = 20;
-        let back = random.between(1_000, 2_000) * MILLISECOND;
-        let silent_from = back + random.below(300_000);
-        plan.faulty = vec![(node(0), Role::Puppet(Box::new(Liar { silent_from })))];
-        let away = node(random.between(1, plan.size as u64 - 1) as usize);
-        plan.at(random.between(50, 200) * MILLISECOND, Fault::Kill(away));
-        plan.at(back, Fault::Start(away));
-        plan.load_until = back + SECOND;
-        plan.load_every = 50 * MILLISECOND;
-        plan.least_commits = 60;
-        plan.bound = 5 * SECOND;
-    };
-    sweep(&[(4, 10), (7, 2)], plan, |_| ());
+    sweep(&[(4, 8), (7, 2), (10, 1)], |plan| lie_while_another_is_away(plan, false), |_| ());
+}
+
+#[test]
+fn a_member_votes_for_nothing_while_another_returns() {
+    sweep(&[(4, 8), (7, 1)], |plan| lie_while_another_is_away(plan, true), |_| ());
 }
 
 #[test]

@@ -95,6 +95,27 @@ fn a_node_away_for_long_catches_up() {
     sweep(&[(4, 8), (7, 2), (10, 1)], long_absence, |_| ());
 }
 
+/// While a node is away, others seal payload; when it returns, one of them has gone for good.
+#[test]
+fn a_node_catches_up_although_the_author_of_old_payload_is_gone() {
+    let plan = |plan: &mut Plan| {
+        let mut random = plan.random();
+        plan.protocol.gc_depth = 20;
+        let mut members = nodes(0..plan.size);
+        random.shuffle(&mut members);
+        let (away, gone) = (members[0], members[1]);
+        let back = random.between(1_000, 1_500) * MILLISECOND;
+        plan.at(random.between(50, 300) * MILLISECOND, Fault::Kill(away));
+        plan.at(back - 50 * MILLISECOND, Fault::Kill(gone));
+        plan.at(back, Fault::Start(away));
+        plan.load_until = back + SECOND;
+        plan.load_every = 50 * MILLISECOND;
+        plan.least_commits = 60;
+        plan.bound = 5 * SECOND;
+    };
+    sweep(&[(4, 6), (7, 1)], plan, |_| ());
+}
+
 #[test]
 fn a_node_that_lost_its_past_stops_before_it_signs() {
     let plan = |plan: &mut Plan| {

@@ -88,11 +88,15 @@ impl World {
         let quiet = self.plan.quiet_from();
         let deadline = quiet + self.plan.bound;
         let mut next_look = quiet;
+        let mut buried = false;
         while let Some((at, event)) = self.out.queue.pop() {
             self.out.now = at;
             self.handle(event);
             if at < next_look {
                 continue;
+            }
+            if !std::mem::replace(&mut buried, true) {
+                self.bury();
             }
             let missing = self.missing();
             if missing.is_none() {
@@ -118,6 +122,15 @@ impl World {
         let commits = reference::commits(&self.out.committee, self.nodes[any].disk.blocks());
         for (commit, known) in commits.into_iter().zip(self.out.oracle.history()) {
             assert_eq!(commit, known, "the naive committer disagrees over the blocks of node {any}");
+        }
+    }
+
+    /// Who is down after the last fault is down for good, and with it what it alone knows of.
+    fn bury(&mut self) {
+        for node in self.out.committee.authorities() {
+            if matches!(self.nodes[node.usize()].process, Process::Down) {
+                self.out.oracle.forgive_undelivered(node);
+            }
         }
     }
 
