@@ -11,7 +11,7 @@ use rorqual_config::committee::AuthoritySet;
 
 use super::Core;
 use crate::effect::Effect;
-use crate::types::VerifiedBlock;
+use crate::types::{BlockRef, VerifiedBlock};
 
 /// Blocks in one frame.
 const MAX_FRAME: usize = 150;
@@ -24,10 +24,12 @@ impl Core {
         let delays: BTreeMap<AuthorityIndex, Duration> =
             targets.iter().map(|peer| (peer, self.peers.push_delay(peer, least))).collect();
         let mut frames: BTreeMap<AuthorityIndex, Vec<VerifiedBlock>> = BTreeMap::new();
-        for vertex in self.graph.iter_mut() {
+        let uncommitted: Vec<BlockRef> = self.graph.uncommitted().iter().copied().collect();
+        for reference in uncommitted {
+            let Some(vertex) = self.graph.get_mut(&reference) else { continue };
             let mut known = vertex.known_by();
-            known.insert(vertex.block.author());
-            if vertex.committed || known.union(targets) == known {
+            known.insert(reference.author);
+            if known.union(targets) == known {
                 continue;
             }
             for peer in targets.iter().filter(|peer| !known.contains(*peer)) {
@@ -60,10 +62,10 @@ impl Core {
     fn pushes_matter(&self) -> bool {
         let targets: AuthoritySet = self.peers.subscribed;
         !targets.is_empty()
-            && self.graph.iter().any(|vertex| {
+            && self.graph.uncommitted().iter().filter_map(|reference| self.graph.get(reference)).any(|vertex| {
                 let mut known = vertex.known_by();
                 known.insert(vertex.block.author());
-                !vertex.committed && known.union(targets) != known
+                known.union(targets) != known
             })
     }
 }

@@ -90,13 +90,22 @@ pub struct Graph {
     /// Row i holds round `gc_round + 1 + i`; a row is empty until its first block.
     rows: VecDeque<Vec<Slot>>,
     blocks: usize,
+    /// Few, wherever they lie: what is done with them at every step must not look at all the others.
+    uncommitted: BTreeSet<BlockRef>,
     uncommitted_with_payload: usize,
 }
 
 impl Graph {
     /// The empty graph of a committee of `members`: genesis only, which is never stored.
     pub fn new(members: usize) -> Self {
-        Self { members, gc_round: Round(0), rows: VecDeque::new(), blocks: 0, uncommitted_with_payload: 0 }
+        Self {
+            members,
+            gc_round: Round(0),
+            rows: VecDeque::new(),
+            blocks: 0,
+            uncommitted: BTreeSet::new(),
+            uncommitted_with_payload: 0,
+        }
     }
 
     /// Nothing is kept at or below this round; references to it count as linked.
@@ -112,6 +121,11 @@ impl Graph {
     /// Whether no block is held.
     pub fn is_empty(&self) -> bool {
         self.blocks == 0
+    }
+
+    /// Names of the blocks that are not committed, ascending.
+    pub fn uncommitted(&self) -> &BTreeSet<BlockRef> {
+        &self.uncommitted
     }
 
     /// How many uncommitted blocks name payload.
@@ -203,8 +217,9 @@ impl Graph {
             row.resize_with(self.members, Slot::default);
         }
         self.blocks += 1;
-        if !vertex.committed && !vertex.block.batches().is_empty() {
-            self.uncommitted_with_payload += 1;
+        if !vertex.committed {
+            self.uncommitted.insert(vertex.block.reference());
+            self.uncommitted_with_payload += usize::from(!vertex.block.batches().is_empty());
         }
         row[author.usize()].variants.push(vertex);
     }
@@ -218,6 +233,7 @@ impl Graph {
         if !vertex.block.batches().is_empty() {
             self.uncommitted_with_payload -= 1;
         }
+        self.uncommitted.remove(reference);
         true
     }
 
@@ -240,8 +256,10 @@ impl Graph {
             }
         }
         self.blocks -= dropped.len();
-        let payload = dropped.iter().filter(|v| !v.committed && !v.block.batches().is_empty()).count();
-        self.uncommitted_with_payload -= payload;
+        for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
+            self.uncommitted.remove(&vertex.block.reference());
+            self.uncommitted_with_payload -= usize::from(!vertex.block.batches().is_empty());
+        }
         dropped
     }
 
