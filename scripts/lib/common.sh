@@ -55,8 +55,8 @@ with_progress() {
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     set +m
-    trap 'kill -TERM -- "-$STEP_PID" 2>/dev/null; rm -f "$STEP_LOG"; exit 130' INT TERM HUP
-    STEP_PID=$pid STEP_LOG=$log
+    STEP_PID=$pid STEP_LOG=$log STEP_LABEL=$label STEP_START=$start
+    trap end_step INT TERM HUP
     if [ -t 1 ]; then printf '%s …' "$label"; fi
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.2
@@ -84,6 +84,17 @@ with_progress() {
     return "$code"
 }
 
+# end_step: somebody ends the script. What the step said so far is the best explanation of why that took so long.
+end_step() {
+    trap - INT TERM HUP
+    kill -TERM -- "-$STEP_PID" 2>/dev/null
+    if [ -t 1 ]; then printf '\r\033[K'; fi
+    printf '%s: ended from outside after %s s; it said last:\n' "$STEP_LABEL" "$((SECONDS - STEP_START))"
+    tail -n 15 "$STEP_LOG" | sed 's/^/    /'
+    rm -f "$STEP_LOG"
+    exit 130
+}
+
 # The last line of a file that says something, without control characters, cut to fit.
 last_words() {
     tail -n 5 "$1" | tr '\r' '\n' | sed -e 's/\x1b\[[0-9;]*[A-Za-z]//g' -e '/^[[:space:]]*$/d' | tail -n 1 | cut -c 1-80
@@ -103,18 +114,19 @@ skip() {
     SKIPPED+=("$1")
 }
 
-# verdict: the last line of a gate, and its exit code.
+# verdict SENTENCE: the last line of a gate, with the time it took, and its exit code.
 verdict() {
-    local name
+    local name took
+    took="$((SECONDS / 60)) min $((SECONDS % 60)) s"
     if [ "${#FAILED[@]}" -gt 0 ]; then
         printf -v name '%s, ' "${FAILED[@]}"
-        printf 'FAIL: %s\n' "${name%, }"
+        printf 'FAIL: %s (%s)\n' "${name%, }" "$took"
         return 1
     fi
     if [ "${#SKIPPED[@]}" -gt 0 ]; then
         printf -v name '%s, ' "${SKIPPED[@]}"
-        printf 'PASS, but skipped: %s\n' "${name%, }"
+        printf 'PASS, but skipped: %s (%s)\n' "${name%, }" "$took"
     else
-        printf 'PASS: %s\n' "$1"
+        printf 'PASS: %s (%s)\n' "$1" "$took"
     fi
 }
