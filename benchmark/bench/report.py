@@ -111,8 +111,8 @@ def summary(result: Result) -> str:
     return "\n".join(lines)
 
 
-HEAD = ["nodes", "faults", "durability", "offered tx/s", "size", "committed tx/s", "p50", "p99", "cores"]
-HEAD += ["MiB", "commit"]
+HEAD = ["nodes", "faults", "durability", "offered tx/s", "size", "committed tx/s", "p50", "p90", "p99"]
+HEAD += ["cores a node", "MiB a node", "seconds", "date", "commit"]
 
 
 def row(result: Result) -> list[object]:
@@ -126,10 +126,11 @@ def row(result: Result) -> list[object]:
         asked["rate"],
         asked["tx_size"],
         round(result["committed_tps"]),
-        _ms(result["latency_ms"]["p50"]),
-        _ms(result["latency_ms"]["p99"]),
-        f"{cores:.2f}",
+        *(_ms(result["latency_ms"][name]) for name in ("p50", "p90", "p99")),
+        f"{cores:.3f}",
         round(sum(node["rss_mib"] for node in nodes) / max(1, len(nodes))),
+        asked["duration_s"],
+        result["started_at"][:10],
         result["commit"],
     ]
 
