@@ -8,11 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-<<<<<<< HEAD
 from cluster import ClusterError, agreement, demo, lines, log, lossy, process
-=======
-from cluster import ClusterError, agreement, demo, lines, log, lossy, process
->>>>>>> 0ea9d24 (Power loss: a filesystem that keeps only what was synced, and cycles of cuts on a store and on a cluster (not yet run))
 from cluster.endpoint import parse_metrics
 from cluster.process import ProcessId, last_lines
 from cluster.table import table
