@@ -69,7 +69,7 @@ def whole_difference(binary: Path, nodes: Sequence[Node], start: int) -> str | N
 
 def log_since(program: Path, nodes: Sequence[Node], start: int) -> list[log.Entry]:
     """The log from a position on, which must be the same at all nodes."""
-    _, wrong = agreement.settled(nodes)
+    _, wrong = settled(nodes)
     if wrong:
         raise ClusterError(wrong)
     texts = [run(program, "log", "--node", node.client, "--from", str(start)) for node in nodes]

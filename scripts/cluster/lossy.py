@@ -11,6 +11,8 @@ from .local import Node
 from .process import last_lines
 
 PROGRAM = "lossy_filesystem"
+# What tests with it need.
+PROGRAMS = ("rorqual", "rorqual-load", PROGRAM)
 
 
 def unavailable() -> str | None:
@@ -73,9 +75,9 @@ class LossyDisks:
         """The power is back; what was lost, and what was not synced and survived, over all nodes."""
         return totals(self.command(f"power-on {seed}"))
 
-    def status(self) -> dict[str, int]:
-        """What was done so far, over all nodes."""
-        return totals(self.command("status"))
+    def status(self, which: int | None = None) -> dict[str, int]:
+        """What was done so far, by one node or over all."""
+        return totals(self.command("status" if which is None else f"status {which}"))
 
     def close(self) -> None:
         """Unmounts; the data is gone."""

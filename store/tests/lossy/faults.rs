@@ -49,9 +49,10 @@ impl Faults {
         fails
     }
 
-    /// The power is back: an ordered cut has happened.
+    /// The power is back: orders that were not carried out are void.
     pub fn power_on(&mut self) {
         self.cut_after = None;
+        self.failing_sync = None;
     }
 }
 

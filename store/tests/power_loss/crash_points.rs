@@ -47,7 +47,8 @@ impl Coverage {
         );
         let tenth = self.points / 10;
         assert!(self.cuts_while_writing >= tenth && self.cuts_while_opening > 0 && self.cuts_after_shutdown > 0);
-        assert!(self.promised > self.points && self.lost >= tenth && self.lucky > 0 && self.failed_syncs > 0);
+        assert!(self.promised > self.points && self.lost >= tenth && self.lucky > 0);
+        assert!(self.points < 200 || self.failed_syncs > 0);
         assert!(self.loss.writes_lost > self.points && self.loss.writes_torn > tenth && self.loss.names_lost > 0);
     }
 }
@@ -140,7 +141,7 @@ impl Run {
     async fn write(&mut self, store: &Store, coverage: &mut Coverage) -> End {
         let failed_syncs = self.failed_syncs();
         match self.random.random_range(0..10) {
-            0 => self.lossy.disk().faults.fail_sync(self.random.random_range(1..12)),
+            0 => self.lossy.disk().faults.fail_sync(self.random.random_range(1..8)),
             1..7 => self.lossy.disk().faults.cut_after(self.random.random_range(0..400)),
             _ => {}
         }

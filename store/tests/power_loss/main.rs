@@ -3,6 +3,7 @@
 #[path = "../lossy/mod.rs"]
 mod lossy;
 
+mod bit_flips;
 mod crash_points;
 mod filesystem;
 mod history;
