@@ -20,8 +20,8 @@ const BLOCK: usize = 32 << 10;
 /// Four bytes of checksum, two of length, one of kind.
 const HEADER: usize = 7;
 
-/// The options of a database whose logs note what came before them and are held to it. Not for a database without logs,
-/// which this would refuse: its creation was cut short.
+/// The options of a database whose logs note what came before them and are held to it. Not for an existing database without
+/// logs, which this would refuse: its creation was cut short.
 pub(crate) fn verified(path: &Path, mut options: rocksdb::Options) -> Result<rocksdb::Options, StoreError> {
     options.get_options_from_string("track_and_verify_wals=true").map_err(|error| translate(path, &error))
 }

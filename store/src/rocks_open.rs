@@ -164,7 +164,7 @@ fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreEr
     database.create_missing_column_families(create);
     let logs = rocks_log::logs(path)?;
     rocks_log::cut_holes(&logs)?;
-    if create || !logs.is_empty() {
+    if !logs.is_empty() || !has_database(path)? {
         database = rocks_log::verified(path, database)?;
     }
     let cache = Cache::new_lru_cache(options.block_cache_bytes);

@@ -57,8 +57,8 @@ fn value(random: &mut ChaCha8Rng, column: usize, number: u64) -> Bytes {
     let length = match (column, random.random_range(0..10)) {
         (0, _) => random.random_range(0..300),
         (_, 0) => random.random_range(0..100),
-        (_, 1) => random.random_range(200_000..600_000),
-        _ => random.random_range(4_000..40_000),
+        (_, 1) => random.random_range(100_000..300_000),
+        _ => random.random_range(4_000..20_000),
     };
     let mut value = number.to_be_bytes().repeat(length / 8 + 1);
     value.truncate(length);
