@@ -2,7 +2,7 @@
 # Everything a change must pass, and what CI runs. Nothing is tried twice: a test that fails has failed.
 #
 #   scripts/test.sh          the gate (scripts/check.sh), all tests, a cluster of real processes
-#   scripts/test.sh --long   the same, the tests marked as long, and a cluster whose processes are killed
+#   scripts/test.sh --long   the same, the tests marked as long, a cluster whose processes are killed, and one whose power is cut
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -19,6 +19,13 @@ scripts/bootstrap.sh build check benchmark
 use_target_dir
 
 scripts/check.sh || FAILED+=("check")
+
+# Tests of power loss mount a filesystem of their own. Where that should work they must not pass by skipping themselves.
+if [ "$(id -u)" = 0 ] && [ -w /dev/fuse ]; then
+    export RORQUAL_TEST_FUSE=required
+else
+    skip "power loss" "mounting a FUSE filesystem needs root and /dev/fuse"
+fi
 
 run_tests() {
     # nextest gives every test a process of its own; where it is not installed, cargo's own runner does.
@@ -43,6 +50,9 @@ step "doctests" cargo test --release --locked --quiet --workspace --doc
 if [ "$built" = 1 ]; then
     step "cluster of four processes" scripts/local_cluster.sh demo
     [ -z "$long" ] || step "kill -9 of nodes under load" scripts/kill_test.sh
+    if [ -n "$long" ] && [ -n "${RORQUAL_TEST_FUSE:-}" ]; then
+        step "power cuts of nodes under load" scripts/power_loss_test.sh
+    fi
 else
     skip "cluster of four processes" "nothing was built"
 fi

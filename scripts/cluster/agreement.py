@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import ClusterError, endpoint, log
+from .binary import run
 from .local import Node
 from .progress import Progress
 
@@ -64,6 +65,21 @@ def whole_difference(binary: Path, nodes: Sequence[Node], start: int) -> str | N
             return f"the logs of {nodes[0].name} and {node.name} differ somewhere after position {start}"
     progress.done()
     return None
+
+
+def log_since(program: Path, nodes: Sequence[Node], start: int) -> list[log.Entry]:
+    """The log from a position on, which must be the same at all nodes."""
+    _, wrong = settled(nodes)
+    if wrong:
+        raise ClusterError(wrong)
+    texts = [run(program, "log", "--node", node.client, "--from", str(start)) for node in nodes]
+    for node, text in zip(nodes, texts, strict=True):
+        if text != texts[0]:
+            raise ClusterError(f"the logs of {nodes[0].name} and {node.name} differ after position {start}")
+    entries = log.parse(texts[0])
+    if wrong := log.gap(entries):
+        raise ClusterError(wrong)
+    return entries
 
 
 def content_digest(binary: Path, node: Node, start: int) -> str:

@@ -18,7 +18,13 @@ def target_directory() -> Path:
 
 
 # Binaries to use instead of building them.
-CHOSEN = {"rorqual": "RORQUAL_BINARY", "rorqual-load": "RORQUAL_LOAD_BINARY"}
+CHOSEN = {
+    "rorqual": "RORQUAL_BINARY",
+    "rorqual-load": "RORQUAL_LOAD_BINARY",
+    "lossy_filesystem": "RORQUAL_LOSSY_FILESYSTEM",
+}
+# Where cargo puts those that are no ordinary binaries.
+PLACES = {"lossy_filesystem": "examples/lossy_filesystem"}
 
 
 def build(*names: str) -> None:
@@ -41,7 +47,7 @@ def build(*names: str) -> None:
 def find(name: str = "rorqual") -> Path:
     """A binary that was built, or the one that the environment names."""
     chosen = os.environ.get(CHOSEN[name])
-    path = Path(chosen) if chosen else target_directory() / "release" / name
+    path = Path(chosen) if chosen else target_directory() / "release" / PLACES.get(name, name)
     if not os.access(path, os.X_OK):
         remedy = f"{CHOSEN[name]} names it" if chosen else f"run `scripts/build.sh {name}`"
         raise ClusterError(f"{path} is not an executable file: {remedy}")

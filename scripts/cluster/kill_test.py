@@ -1,23 +1,19 @@
 """Kills nodes of a cluster under load and looks whether anything that was promised is lost."""
 
 import argparse
-import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import ClusterError, agreement, binary, log
+from . import ClusterError, agreement, binary
 from .commands import node_count
+from .lines import Writers, lost
+from .load import Load
 from .local import Cluster, Node
-from .process import last_lines
 from .progress import Progress
 
 SCRIPT = "scripts/kill_test.sh"
@@ -25,91 +21,8 @@ SCRIPT = "scripts/kill_test.sh"
 STALL_SECONDS = 10.0
 # Longest that a node that comes back may take until it has executed all but the last second of load.
 CATCH_UP_SECONDS = 60.0
-# Lines in one call of `rorqual submit`.
-CHUNK = 20
 # Bytes of a transaction while all nodes are killed: so small that whole logs can be read, and still unique.
 SMALL = 32
-
-
-@dataclass
-class Load:
-    """rorqual-load in the background, its lines in a file."""
-
-    child: "subprocess.Popen[bytes]"
-    output: Path
-
-    @classmethod
-    def start(cls, nodes: Sequence[Node], rate: int, seconds: int, output: Path, tx_size: int = 512) -> "Load":
-        """Offers load to the nodes until `seconds` have passed or it is stopped."""
-        words: list[str | Path] = [binary.find("rorqual-load"), "--rate", str(rate), "--duration", f"{seconds}s"]
-        words += ["--tx-size", str(tx_size)]
-        for node in nodes:
-            words += ["--node", node.client]
-        with output.open("wb") as file:
-            return cls(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT), output)
-
-    def check(self) -> None:
-        """Fails if it ended early."""
-        if self.child.poll() is not None:
-            raise ClusterError(
-                f"the load generator ended with code {self.child.returncode}:\n{last_lines(self.output, 3)}"
-            )
-
-    def receipts(self) -> int:
-        """Waits for its end, which comes when its connections are gone; how many committed receipts it has."""
-        try:
-            self.child.wait(30)
-        except subprocess.TimeoutExpired:
-            raise ClusterError("the load generator goes on although every connection is gone") from None
-        for line in self.output.read_text(errors="replace").splitlines():
-            if line.startswith('{"result"'):
-                return int(json.loads(line)["result"]["committed"])
-        raise ClusterError(f"the load generator gave no result:\n{last_lines(self.output, 3)}")
-
-    def stop(self) -> None:
-        """Ends it, whatever it is doing."""
-        if self.child.poll() is None:
-            self.child.kill()
-        self.child.wait()
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What a node promised."""
-
-    line: str
-    position: int
-
-
-@dataclass
-class Lines:
-    """Numbered lines submitted through one node by one thread, and which of them have receipts."""
-
-    program: Path
-    node: Node
-    directory: Path
-    label: str
-    stop: threading.Event
-    sent: list[str] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-
-    def run(self) -> None:
-        """Submits until told to stop or until the node is gone."""
-        source = self.directory / f"lines-{self.node.index}"
-        number = 0
-        while not self.stop.is_set():
-            lines = [f"{self.label} {self.node.name} line {number + offset}" for offset in range(CHUNK)]
-            number += CHUNK
-            source.write_text("".join(f"{line}\n" for line in lines))
-            self.sent.extend(lines)
-            words: list[str | Path] = [self.program, "submit", "--node", self.node.client]
-            words += ["--lines", source, "--timeout", "10s", "--json"]
-            result = subprocess.run(words, capture_output=True, text=True, check=False)
-            # Also of a call that failed half-way: what it printed was promised.
-            for receipt in map(json.loads, result.stdout.splitlines()):
-                self.receipts.append(Receipt(lines[receipt["line"] - 1], receipt["position"]))
-            if result.returncode != 0:
-                return
 
 
 def one_node(cluster: Cluster, rate: int, down: float, directory: Path) -> None:
@@ -157,30 +70,23 @@ def all_nodes(cluster: Cluster, rate: int, seconds: float, label: str, directory
     base, wrong = agreement.settled(cluster.nodes)
     if wrong:
         raise ClusterError(wrong)
-    stop = threading.Event()
     load = Load.start(cluster.nodes, rate, int(seconds) + 60, directory / "load", SMALL)
-    writers = [Lines(cluster.binary, node, directory, label, stop) for node in cluster.nodes]
-    threads = [threading.Thread(target=writer.run, daemon=True) for writer in writers]
+    writers = Writers(cluster.binary, cluster.nodes, directory, label)
     try:
-        for thread in threads:
-            thread.start()
         progress = Progress("load and lines through all nodes")
         while progress.seconds() < seconds:
             cluster.check_alive(cluster.nodes)
             load.check()
-            progress.update(f"{sum(len(writer.receipts) for writer in writers):,} lines have receipts")
+            progress.update(f"{len(writers.receipts):,} lines have receipts")
             time.sleep(0.05)
         progress.done()
         cluster.kill()
-        stop.set()
-        for thread in threads:
-            thread.join(30)
+        writers.end()
         others = load.receipts()
     finally:
-        stop.set()
+        writers.end()
         load.stop()
-    sent = [line for writer in writers for line in writer.sent]
-    receipts = [receipt for writer in writers for receipt in writer.receipts]
+    receipts = writers.receipts
     print(
         f"kill -9 of all nodes at once under {rate:,} tx/s: {len(receipts):,} lines and {others:,} others have receipts"
     )
@@ -190,45 +96,10 @@ def all_nodes(cluster: Cluster, rate: int, seconds: float, label: str, directory
     cluster.start(cluster.nodes)
     cluster.wait_ready(cluster.nodes)
     print(f"all nodes are ready again {time.monotonic() - started:.1f} s after their start")
-    entries = _log_since(cluster, base)
-    if wrong := lost(sent, receipts, others, entries):
+    entries = agreement.log_since(cluster.binary, cluster.nodes, base)
+    if wrong := lost(writers.sent, receipts, others, entries):
         raise ClusterError(wrong)
     print(f"everything with a receipt is in the log once, nothing is there twice ({len(entries):,} transactions)")
-
-
-def _log_since(cluster: Cluster, base: int) -> list[log.Entry]:
-    """The log from a position on, which must be the same at all nodes."""
-    _, wrong = agreement.settled(cluster.nodes)
-    if wrong:
-        raise ClusterError(wrong)
-    texts = [binary.run(cluster.binary, "log", "--node", node.client, "--from", str(base)) for node in cluster.nodes]
-    for node, text in zip(cluster.nodes, texts, strict=True):
-        if text != texts[0]:
-            raise ClusterError(f"the logs of {cluster.nodes[0].name} and {node.name} differ after position {base}")
-    entries = log.parse(texts[0])
-    if wrong := log.gap(entries):
-        raise ClusterError(wrong)
-    return entries
-
-
-def lost(sent: Sequence[str], receipts: Sequence[Receipt], others: int, found: Sequence[log.Entry]) -> str | None:
-    """Nothing if every promise is kept; else one that is not.
-
-    `others` is how many transactions that are not among the lines had receipts.
-    """
-    places = {entry.position: entry.text for entry in found}
-    for receipt in receipts:
-        if places.get(receipt.position) != receipt.line:
-            seen = places.get(receipt.position, "nothing")[:60]
-            return f"`{receipt.line}` had a receipt for position {receipt.position}, where the log holds `{seen}`"
-    counts = Counter(entry.text for entry in found)
-    text, count = counts.most_common(1)[0] if counts else ("", 0)
-    if count > 1:
-        return f"`{text[:60]}` was sent once and is in the log {count} times"
-    rest = len(counts.keys() - set(sent))
-    if rest < others:
-        return f"{others:,} further transactions had receipts, but only {rest:,} are in the log"
-    return None
 
 
 def _pause(cluster: Cluster, alive: Sequence[Node], load: Load, seconds: float, label: str) -> None:

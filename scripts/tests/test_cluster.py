@@ -8,7 +8,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cluster import ClusterError, agreement, demo, kill_test, log, process
+from cluster import ClusterError, agreement, demo, lines, log, lossy, process
 from cluster.endpoint import parse_metrics
 from cluster.process import ProcessId, last_lines
 from cluster.table import table
@@ -38,12 +38,12 @@ class LogTest(unittest.TestCase):
 class KillTestTest(unittest.TestCase):
     def test_what_had_a_receipt_must_be_there_once(self) -> None:
         found = log.parse("5\ta\n6\tb\n7\t0aff\n")
-        receipts = [kill_test.Receipt("a", 5), kill_test.Receipt("b", 6)]
-        self.assertIsNone(kill_test.lost(["a", "b", "c"], receipts, 1, found))
-        self.assertIn("position 8", kill_test.lost(["a"], [kill_test.Receipt("a", 8)], 0, found) or "")
-        self.assertIn("holds `b`", kill_test.lost(["a"], [kill_test.Receipt("a", 6)], 0, found) or "")
-        self.assertIn("only 1", kill_test.lost(["a", "b"], receipts, 2, found) or "")
-        self.assertIn("2 times", kill_test.lost(["a", "b"], receipts, 0, [*found, log.Entry(8, "b")]) or "")
+        receipts = [lines.Receipt("a", 5), lines.Receipt("b", 6)]
+        self.assertIsNone(lines.lost(["a", "b", "c"], receipts, 1, found))
+        self.assertIn("position 8", lines.lost(["a"], [lines.Receipt("a", 8)], 0, found) or "")
+        self.assertIn("holds `b`", lines.lost(["a"], [lines.Receipt("a", 6)], 0, found) or "")
+        self.assertIn("only 1", lines.lost(["a", "b"], receipts, 2, found) or "")
+        self.assertIn("2 times", lines.lost(["a", "b"], receipts, 0, [*found, log.Entry(8, "b")]) or "")
 
 
 class DemoTest(unittest.TestCase):
@@ -122,6 +122,12 @@ class AgreementTest(unittest.TestCase):
         starts = agreement.starts(1_000, 100_000)
         self.assertEqual((starts[0], starts[-1], len(starts)), (1_000, 99_900, 8))
         self.assertEqual(agreement.starts(5, 10), [5])
+
+
+class LossyTest(unittest.TestCase):
+    def test_counts_of_all_disks_are_summed(self) -> None:
+        answer = "disk=0 powered=true lost=2 torn=1 disk=1 powered=true lost=3"
+        self.assertEqual(lossy.totals(answer), {"lost": 5, "torn": 1})
 
 
 class TextTest(unittest.TestCase):

@@ -56,6 +56,7 @@ mod queue;
 mod readers;
 mod reclaim;
 mod rocks;
+mod rocks_log;
 mod rocks_open;
 mod shared;
 mod statistics;

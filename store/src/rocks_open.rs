@@ -13,6 +13,7 @@ use rocksdb::{
 use crate::error::StoreError;
 use crate::options::{Options, RESERVED_COLUMN};
 use crate::rocks::translate;
+use crate::rocks_log;
 
 /// The format this program reads and writes.
 const FORMAT_VERSION: u32 = 1;
@@ -161,6 +162,11 @@ fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreEr
     let mut database = database_options(options);
     database.create_if_missing(create);
     database.create_missing_column_families(create);
+    let logs = rocks_log::logs(path)?;
+    rocks_log::cut_holes(&logs)?;
+    if !logs.is_empty() || !has_database(path)? {
+        database = rocks_log::verified(path, database)?;
+    }
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let declared = options
         .columns
