@@ -26,6 +26,8 @@ use rorqual_config::{AuthorityIndex, ChainId, Digest};
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, Round, Sequence};
 use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, StoreError, WriteBatch};
 
+use crate::consensus::safety;
+
 /// Payload batches.
 pub const PAYLOAD: Column = Column("payload");
 /// Linked blocks of everybody.
@@ -66,6 +68,8 @@ impl Meta {
     pub const BEGINS: &'static [u8] = b"begins";
     /// The kernel's boot id, stored with own blocks under durability `os`.
     pub const BOOT_ID: &'static [u8] = b"boot id";
+    /// Begins the names of rows with payload that is to be fetched again, see [`crate::sync::refetch`].
+    pub const REFETCH: &'static [u8] = b"refetch ";
 }
 
 /// Whose data directory this is.
@@ -124,7 +128,8 @@ pub fn create_data_dir(path: &Path, chain_id: ChainId, me: AuthorityIndex) -> Re
         store.write_batch(batch, Durability::Synced).await?;
         store.shutdown().await
     };
-    runtime.block_on(create).map_err(|error: StoreError| format!("cannot create {}: {error}", path.display()))
+    runtime.block_on(create).map_err(|error: StoreError| format!("cannot create {}: {error}", path.display()))?;
+    safety::create(path, safety::Record::first(chain_id, me))
 }
 
 /// `author | sequence | digest`.

@@ -51,6 +51,8 @@ mod failure;
 mod handle;
 mod memory;
 mod notify;
+pub mod offline;
+mod open;
 mod options;
 mod queue;
 mod readers;
@@ -60,6 +62,7 @@ mod rocks_log;
 mod rocks_open;
 mod shared;
 mod statistics;
+mod sync;
 mod syncer;
 mod waiters;
 

@@ -25,6 +25,32 @@ const BLOB_FILE_BYTES: u64 = 256 << 20;
 const INFO_LOG_BYTES: usize = 4 << 20;
 const INFO_LOG_FILES: usize = 4;
 
+/// Opens the database for reading alone; changes nothing on disk.
+pub(crate) fn open_to_read(path: &Path, options: &Options) -> Result<DB, StoreError> {
+    if !has_database(path)? {
+        return Err(StoreError::Missing { path: path.to_path_buf() });
+    }
+    let existing = DB::list_cf(&database_options(options), path).map_err(|error| translate(path, &error))?;
+    let (unknown, missing) = differing(options, &existing);
+    if !unknown.is_empty() || !missing.is_empty() {
+        let reading = Options { create_if_missing: false, ..options.clone() };
+        return refuse_columns(path, &reading, &existing, &unknown, &missing);
+    }
+    let database = DB::open_cf_descriptors_read_only(&database_options(options), path, families(options), false)
+        .map_err(|error| translate(path, &error))?;
+    match version(path, &database)? {
+        Some(found) => check_version(path, found).map(|()| database),
+        None => Err(StoreError::Missing { path: path.to_path_buf() }),
+    }
+}
+
+/// Columns that are there and not declared, and the other way round.
+fn differing<'a>(options: &Options, existing: &'a [String]) -> (Vec<&'a str>, Vec<&'static str>) {
+    let unknown = existing.iter().map(String::as_str).filter(|name| !is_declared(options, name)).collect();
+    let declared = options.columns.iter().map(|column| column.name);
+    (unknown, declared.filter(|name| !contains(existing, name)).collect())
+}
+
 /// Opens the database, creating it if there is none and the options allow it.
 pub(crate) fn open(path: &Path, options: &Options) -> Result<DB, StoreError> {
     if !has_database(path)? {
@@ -34,9 +60,7 @@ pub(crate) fn open(path: &Path, options: &Options) -> Result<DB, StoreError> {
         return create(path, options);
     }
     let existing = DB::list_cf(&database_options(options), path).map_err(|error| translate(path, &error))?;
-    let unknown: Vec<&str> = existing.iter().map(String::as_str).filter(|name| !is_declared(options, name)).collect();
-    let missing: Vec<&str> =
-        options.columns.iter().map(|column| column.name).filter(|name| !contains(&existing, name)).collect();
+    let (unknown, missing) = differing(options, &existing);
     if unknown.is_empty() && missing.is_empty() {
         let database = open_with(path, options, false)?;
         return match version(path, &database)? {
@@ -167,14 +191,17 @@ fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreEr
     if !logs.is_empty() || !has_database(path)? {
         database = rocks_log::verified(path, database)?;
     }
+    DB::open_cf_descriptors(&database, path, families(options)).map_err(|error| translate(path, &error))
+}
+
+fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let declared = options
         .columns
         .iter()
         .map(|column| ColumnFamilyDescriptor::new(column.name, family_options(options, &cache, column.large_values)));
     let reserved = ColumnFamilyDescriptor::new(RESERVED_COLUMN, family_options(options, &cache, false));
-    let families: Vec<ColumnFamilyDescriptor> = declared.chain([reserved]).collect();
-    DB::open_cf_descriptors(&database, path, families).map_err(|error| translate(path, &error))
+    declared.chain([reserved]).collect()
 }
 
 /// A bound of the caller as RocksDB's `int`; what does not fit is as good as no bound.
@@ -182,11 +209,16 @@ fn int(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-fn database_options(options: &Options) -> rocksdb::Options {
+pub(crate) fn database_options(options: &Options) -> rocksdb::Options {
     let mut database = rocksdb::Options::default();
     // After a crash the end of the log may be torn. Reading up to there loses nothing that was synced and never needs an
     // operator; refusing a torn log would keep a killed node from starting.
+    // What is lost *before* its end RocksDB cannot see: that is what a node's safety record is for.
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // A log file that is missing or shorter than its synced length is an error, not an empty log.
+    database.set_track_and_verify_wals_in_manifest(true);
+    // Every block and record is checked when it is read; a table that is missing or of another size refuses to open.
+    database.set_paranoid_checks(true);
     database.set_max_total_wal_size(options.max_wal_bytes);
     database.set_db_write_buffer_size(options.write_buffer_bytes);
     database.set_max_background_jobs(int(options.max_background_jobs.max(1)));

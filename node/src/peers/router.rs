@@ -2,7 +2,8 @@
 //!
 //! For every peer one task reads its priority stream and one its bulk stream. Blocks are decoded and their signatures checked
 //! here, in the task of the peer that sent them: a liar slows down its own stream only. A full mailbox stops the task and
-//! thereby the socket. Whatever breaks a rule is dropped, counted and charged to the sender; nothing here ends the node.
+//! thereby the socket. While the disk is all but full blocks are dropped; after it the core is told that the link is new, so that
+//! it asks for what it missed. Whatever breaks a rule is dropped, counted and charged to the sender; nothing here ends the node.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use tracing::debug;
 
 use super::message::{MAX_HISTORY, Message, split};
 use crate::batch::intake::Intake;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::sync::payload::PayloadSync;
 use crate::sync::server::{Request, Server};
@@ -33,6 +35,8 @@ pub struct Router {
     pub payload: PayloadSync,
     /// Takes in chunks of payload.
     pub intake: Intake,
+    /// Whether there is room for blocks.
+    pub disk: Disk,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -74,12 +78,19 @@ impl Router {
         mut events: mpsc::Receiver<LinkEvent>,
         mut frames: mpsc::Receiver<Inbound>,
     ) {
+        let mut is_up = false;
+        let mut disk = self.disk.clone();
         loop {
             let done = tokio::select! {
                 biased;
-                Some(event) = events.recv() => self.on_event(peer, event).await,
+                event = events.recv() => {
+                    // The links are shut down.
+                    let Some(event) = event else { return };
+                    is_up = matches!(event, LinkEvent::Up);
+                    self.on_event(peer, event).await
+                }
+                () = disk.resumed(), if is_up => self.renew(peer).await,
                 Some(inbound) = frames.recv() => self.on_priority(peer, inbound).await,
-                else => return,
             };
             if let Err(refused) = done {
                 self.refuse(peer, &refused);
@@ -93,6 +104,12 @@ impl Router {
             LinkEvent::Up => self.tell(Input::PeerUp(peer)).await,
             LinkEvent::Down { .. } => self.tell(Input::PeerDown(peer)).await,
         }
+    }
+
+    /// Has the core subscribe anew, as after a reconnect.
+    async fn renew(&self, peer: AuthorityIndex) -> Result<(), Refused> {
+        self.tell(Input::PeerDown(peer)).await?;
+        self.tell(Input::PeerUp(peer)).await
     }
 
     async fn bulk(self, peer: AuthorityIndex, mut frames: mpsc::Receiver<Inbound>) {
@@ -115,6 +132,7 @@ impl Router {
     async fn on_priority(&self, peer: AuthorityIndex, inbound: Inbound) -> Result<(), Refused> {
         let (message, tail) = Message::read(&inbound.frame)?;
         match (message, inbound.reply) {
+            (Message::OwnBlock | Message::History { .. }, None) if !self.disk.takes_from_peers() => Ok(()),
             (Message::OwnBlock, None) => {
                 let block = VerifiedBlock::verify(tail, &self.committee)?;
                 if block.author() != peer {
