@@ -231,7 +231,8 @@ fn a_damaged_table_of_payload_costs_no_right_to_sign_and_one_of_blocks_does() {
     for table in files(&data(&cluster.members[0]), "sst") {
         flip(&table, 10);
         let said = json(&command("verify-store", &cluster.members[0], &["--json"]))["damages"].to_string();
-        let column = said.split("column ").nth(1).unwrap().split(':').next().unwrap().to_owned();
+        // The store's own column is read before any other.
+        let column = said.split("column ").nth(1).map_or("its own", |rest| rest.split(':').next().unwrap()).to_owned();
         flip(&table, 10);
         of.insert(column, table);
     }

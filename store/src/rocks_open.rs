@@ -182,7 +182,7 @@ fn refuse_columns(
     Err(StoreError::Format { path: path.to_path_buf(), detail })
 }
 
-fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreError> {
+pub(crate) fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreError> {
     let mut database = database_options(options);
     database.create_if_missing(create);
     database.create_missing_column_families(create);
@@ -215,8 +215,6 @@ pub(crate) fn database_options(options: &Options) -> rocksdb::Options {
     // operator; refusing a torn log would keep a killed node from starting.
     // What is lost *before* its end RocksDB cannot see: that is what a node's safety record is for.
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    // A log file that is missing or shorter than its synced length is an error, not an empty log.
-    database.set_track_and_verify_wals_in_manifest(true);
     // Every block and record is checked when it is read; a table that is missing or of another size refuses to open.
     database.set_paranoid_checks(true);
     database.set_max_total_wal_size(options.max_wal_bytes);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Inbound, LinkEvent, PeerInbound, ReplyTo};
 use rorqual_protocol::Input;
-use rorqual_protocol::types::VerifiedBlock;
+use rorqual_protocol::types::{Round, VerifiedBlock};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -79,6 +79,7 @@ impl Router {
         mut frames: mpsc::Receiver<Inbound>,
     ) {
         let mut is_up = false;
+        let mut follows_from = None;
         let mut disk = self.disk.clone();
         loop {
             let done = tokio::select! {
@@ -87,10 +88,11 @@ impl Router {
                     // The links are shut down.
                     let Some(event) = event else { return };
                     is_up = matches!(event, LinkEvent::Up);
+                    follows_from = None;
                     self.on_event(peer, event).await
                 }
-                () = disk.resumed(), if is_up => self.renew(peer).await,
-                Some(inbound) = frames.recv() => self.on_priority(peer, inbound).await,
+                () = disk.resumed(), if is_up => self.renew(peer, follows_from).await,
+                Some(inbound) = frames.recv() => self.on_priority(peer, inbound, &mut follows_from).await,
             };
             if let Err(refused) = done {
                 self.refuse(peer, &refused);
@@ -106,10 +108,14 @@ impl Router {
         }
     }
 
-    /// Has the core subscribe anew, as after a reconnect.
-    async fn renew(&self, peer: AuthorityIndex) -> Result<(), Refused> {
+    /// Has the core subscribe anew, as after a reconnect. The peer has noticed nothing: it follows our blocks as before.
+    async fn renew(&self, peer: AuthorityIndex, follows_from: Option<Round>) -> Result<(), Refused> {
         self.tell(Input::PeerDown(peer)).await?;
-        self.tell(Input::PeerUp(peer)).await
+        self.tell(Input::PeerUp(peer)).await?;
+        match follows_from {
+            Some(from_round) => self.tell(Input::Subscribed { peer, from_round }).await,
+            None => Ok(()),
+        }
     }
 
     async fn bulk(self, peer: AuthorityIndex, mut frames: mpsc::Receiver<Inbound>) {
@@ -129,7 +135,13 @@ impl Router {
         debug!(peer = %self.committee.member(peer).name, %refused, "dropped a frame");
     }
 
-    async fn on_priority(&self, peer: AuthorityIndex, inbound: Inbound) -> Result<(), Refused> {
+    /// `follows_from` becomes the round from which the peer has asked for our blocks.
+    async fn on_priority(
+        &self,
+        peer: AuthorityIndex,
+        inbound: Inbound,
+        follows_from: &mut Option<Round>,
+    ) -> Result<(), Refused> {
         let (message, tail) = Message::read(&inbound.frame)?;
         match (message, inbound.reply) {
             (Message::OwnBlock | Message::History { .. }, None) if !self.disk.takes_from_peers() => Ok(()),
@@ -141,7 +153,10 @@ impl Router {
                 self.tell(Input::Block { sender: peer, block }).await
             }
             (Message::History { lengths }, None) => self.on_history(peer, &lengths, tail).await,
-            (Message::Subscribe { from_round }, None) => self.tell(Input::Subscribed { peer, from_round }).await,
+            (Message::Subscribe { from_round }, None) => {
+                *follows_from = Some(from_round);
+                self.tell(Input::Subscribed { peer, from_round }).await
+            }
             (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::Blocks { refs, reply }),
             (Message::TipQuery, Some(reply)) => {
                 let request = self.server.remember_tip_query(peer, reply);

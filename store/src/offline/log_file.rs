@@ -4,8 +4,8 @@
 //! type (1), for recycled files the log's number (4), and data; a record never spans two blocks. The checksum is a masked CRC-32C
 //! over everything behind the length.
 //!
-//! A log that ends in a record that was cut short is *torn*: that is what a power cut leaves behind the last sync. Whole records
-//! behind a broken one are something else. The system may have written unsynced pages out of order, or bytes that were synced
+//! A log that ends in a record that was cut short, or has a hole of zeros, is *torn*: that is what a power cut leaves behind the last
+//! sync (see `rocks_log.rs`). Whole records behind a broken one are something else. The system may have written unsynced pages out of order, or bytes that were synced
 //! have been damaged; the log alone cannot tell, so whoever reads this must take it for damage.
 
 use std::fs::File;
@@ -24,7 +24,7 @@ const MASK: u32 = 0xa282_ead8;
 pub enum LogEnd {
     /// With a whole record, or with zeros that were never written to.
     Whole,
-    /// With a record that was cut short: nothing whole comes behind it.
+    /// With a record that was cut short and nothing whole behind it, or with a hole of zeros.
     Torn {
         /// Where the whole records end, in bytes.
         at: u64,
@@ -92,7 +92,7 @@ fn read(path: &Path) -> std::io::Result<LogFile> {
     }
     let end = match scan.broken {
         None => LogEnd::Whole,
-        Some(at) if scan.behind == 0 => LogEnd::Torn { at },
+        Some(at) if scan.behind == 0 || scan.hole => LogEnd::Torn { at },
         Some(at) => LogEnd::Broken { at, lost: scan.behind },
     };
     Ok(LogFile { path: path.to_path_buf(), bytes: scan.offset, records: scan.records, end })
@@ -119,15 +119,24 @@ struct Scan {
     broken: Option<u64>,
     /// Whole records behind it.
     behind: u64,
+    /// Where the first block ends in zeros, if nothing else has come since.
+    zeros: Option<u64>,
+    /// Something has come behind zeros: `broken` is where they begin.
+    hole: bool,
 }
 
 impl Scan {
     fn block(&mut self, block: &[u8]) {
+        if self.broken.is_none() && block.iter().any(|byte| *byte != 0) {
+            self.broken = self.zeros;
+            self.hole = self.zeros.is_some();
+        }
         let mut position = 0;
         // Less than a header at the end of a block is never used.
         while block.len() - position >= HEADER {
             let rest = &block[position..];
             if rest.iter().all(|byte| *byte == 0) {
+                self.zeros.get_or_insert(self.offset + position as u64);
                 break;
             }
             match record(rest) {
@@ -140,6 +149,8 @@ impl Scan {
                     position += length;
                 }
                 None => {
+                    // A header of zeros is none.
+                    self.hole |= self.broken.is_none() && rest[..HEADER].iter().all(|byte| *byte == 0);
                     self.broken.get_or_insert(self.offset + position as u64);
                     // If its length is right the next record follows; else the next block begins with one.
                     position += claimed(rest).filter(|length| *length <= rest.len()).unwrap_or(rest.len());
@@ -178,17 +189,29 @@ fn record(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Appends a record as RocksDB does: in fragments, of which none spans two blocks.
     fn put(log: &mut Vec<u8>, data: &[u8]) {
-        let room = BLOCK - log.len() % BLOCK;
-        if room < HEADER + data.len() {
-            log.resize(log.len() + room, 0);
+        let (mut rest, mut first) = (data, true);
+        while first || !rest.is_empty() {
+            let mut room = BLOCK - log.len() % BLOCK;
+            if room < HEADER {
+                log.resize(log.len() + room, 0);
+                room = BLOCK;
+            }
+            let (now, later) = rest.split_at(rest.len().min(room - HEADER));
+            let kind = match (first, later.is_empty()) {
+                (true, true) => 1,
+                (true, false) => 2,
+                (false, false) => 3,
+                (false, true) => 4,
+            };
+            let checked = [&[kind], now].concat();
+            let checksum = crc32c::crc32c(&checked).rotate_right(15).wrapping_add(MASK);
+            log.extend(checksum.to_le_bytes());
+            log.extend((now.len() as u16).to_le_bytes());
+            log.extend(checked);
+            (rest, first) = (later, false);
         }
-        let mut checked = vec![1];
-        checked.extend(data);
-        let checksum = crc32c::crc32c(&checked).rotate_right(15).wrapping_add(MASK);
-        log.extend(checksum.to_le_bytes());
-        log.extend((data.len() as u16).to_le_bytes());
-        log.extend(checked);
     }
 
     fn log(records: usize) -> Vec<u8> {
@@ -210,20 +233,22 @@ mod tests {
     #[test]
     fn a_whole_log_is_whole_with_zeros_behind_it_too() {
         let mut bytes = log(40);
-        assert_eq!(end_of(&bytes), (40, LogEnd::Whole));
+        let (records, end) = end_of(&bytes);
+        assert!(records > 40 && end == LogEnd::Whole, "{records} {end:?}");
         bytes.resize(bytes.len() + 3 * BLOCK + 11, 0);
-        assert_eq!(end_of(&bytes), (40, LogEnd::Whole));
+        assert_eq!(end_of(&bytes), (records, LogEnd::Whole));
         assert_eq!(end_of(&[]), (0, LogEnd::Whole));
     }
 
     #[test]
     fn a_log_cut_anywhere_is_torn_and_never_broken() {
         let bytes = log(8);
+        let all = end_of(&bytes).0;
         for cut in (0..bytes.len()).step_by(37) {
             let (records, end) = end_of(&bytes[..cut]);
-            assert!(records <= 8 && !matches!(end, LogEnd::Broken { .. }), "{cut}: {end:?}");
+            assert!(records < all && !matches!(end, LogEnd::Broken { .. }), "{cut}: {end:?}");
         }
-        assert_eq!(end_of(&bytes[..bytes.len() - 1]).0, 7);
+        assert_eq!(end_of(&bytes[..bytes.len() - 1]).0, all - 1);
     }
 
     #[test]
@@ -232,6 +257,16 @@ mod tests {
         let whole = bytes.len() as u64;
         bytes.extend([0x5a; 777]);
         assert_eq!(end_of(&bytes), (3, LogEnd::Torn { at: whole }));
+    }
+
+    #[test]
+    fn a_hole_of_zeros_is_torn_where_it_begins() {
+        let bytes = log(20);
+        for (from, to) in [(BLOCK, 2 * BLOCK), (BLOCK, BLOCK + 4_096)] {
+            let mut holed = bytes.clone();
+            holed[from..to].fill(0);
+            assert_eq!(end_of(&holed).1, LogEnd::Torn { at: BLOCK as u64 });
+        }
     }
 
     #[test]

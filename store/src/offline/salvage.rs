@@ -19,5 +19,7 @@ use crate::rocks_open;
 pub fn salvage(path: &Path, options: &Options) -> Result<(), StoreError> {
     // Let go before RocksDB takes the same lock.
     drop(Lock::take(path)?);
-    DB::repair(&rocks_open::database_options(options), path).map_err(|error| translate(path, &error))
+    DB::repair(&rocks_open::database_options(options), path).map_err(|error| translate(path, &error))?;
+    // A column of which no table was left is forgotten.
+    rocks_open::open_with(path, options, true).map(drop)
 }
