@@ -379,6 +379,7 @@ impl Commons {
             store: self.store.clone(),
             receipts: self.receipts.clone(),
             status: view.status_source(),
+            behind: view.behind_source(),
             closing: self.closing.clone(),
         };
         view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));

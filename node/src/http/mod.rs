@@ -4,16 +4,22 @@
 //! - `/readyz`: named checks, one a line; 503 while one fails.
 //! - `/status`: facts as JSON.
 //! - `/metrics`: Prometheus text.
+//!
+//! Promises: at most [`MAX_CONNECTIONS`] connections at once, the others wait in the kernel; whoever does not finish a
+//! request, or does not read its answer, is closed in bounded time. An answer never blocks a runtime thread.
+
+mod serve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+
+pub use serve::{MAX_CONNECTIONS, serve};
 
 /// One named check of `/readyz`.
 pub struct Check {
@@ -23,7 +29,7 @@ pub struct Check {
     pub result: Result<(), String>,
 }
 
-/// Where the answers come from.
+/// Where the answers come from. Called on threads that may block.
 pub trait Operator: Send + Sync + 'static {
     /// All checks.
     fn ready(&self) -> Vec<Check>;
@@ -36,33 +42,43 @@ pub trait Operator: Send + Sync + 'static {
 /// Binds the endpoint.
 ///
 /// # Errors
-/// One sentence naming the address.
+/// One sentence naming the address and the remedy.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address} (listen.http): {error}; choose another port or stop what uses it")
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process has it: stop that one, or set listen.http in node.toml",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address: set listen.http in node.toml",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: set listen.http in node.toml",
+            _ => "set listen.http in node.toml to an address of this machine",
+        };
+        format!("cannot listen for operators on {address}: {error}; {remedy}")
     })
 }
 
-/// Serves until `shutdown` is cancelled.
-///
-/// # Errors
-/// What the socket said.
-pub async fn serve(
-    listener: TcpListener,
-    operator: Arc<dyn Operator>,
-    shutdown: CancellationToken,
-) -> Result<(), std::io::Error> {
+fn router(operator: Arc<dyn Operator>) -> Router {
     let (ready, status, metrics) = (operator.clone(), operator.clone(), operator);
-    let json = |value: serde_json::Value| ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n"));
-    let router = Router::new()
+    Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || async move { render(&ready.ready()) }))
-        .route("/status", get(move || async move { json(status.status()) }))
-        .route(
-            "/metrics",
-            get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.metrics()) }),
-        );
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+        .route("/readyz", get(move || answer(move || render(&ready.ready()))))
+        .route("/status", get(move || answer(move || json(&status.status()))))
+        .route("/metrics", get(move || answer(move || prometheus(metrics.metrics()))))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /livez, /readyz, /status and /metrics\n") })
+}
+
+/// Asks on a thread that may block: the database has locks of its own.
+async fn answer<T: IntoResponse + Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => answer.into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}\n")).into_response(),
+    }
+}
+
+fn json(value: &serde_json::Value) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n"))
+}
+
+fn prometheus(text: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 fn render(checks: &[Check]) -> impl IntoResponse + use<> {
@@ -79,3 +95,6 @@ fn render(checks: &[Check]) -> impl IntoResponse + use<> {
     };
     (code, text)
 }
+
+#[cfg(test)]
+mod tests;
