@@ -68,6 +68,15 @@ async fn serve(config: NodeConfig) -> Result<(), CliError> {
         }
         stopping = true;
     };
+    let result = work(&mut node, &mut signals, stopping).await;
+    if result.is_err() {
+        node.close().await;
+    }
+    result
+}
+
+/// Runs a node that has started until a signal, and drains it. `stopping`: the signal came before.
+async fn work(node: &mut Node, signals: &mut Signals, stopping: bool) -> Result<(), CliError> {
     let manager = ServiceManager::of_environment();
     if !stopping {
         manager.ready();

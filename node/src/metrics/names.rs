@@ -8,6 +8,8 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Counts of values in ranges, with their sum.
+    Histogram,
 }
 
 /// One metric.
@@ -52,7 +54,7 @@ metrics! {
     DELIVERED_BYTES Counter "rorqual_delivered_bytes_total" "Bytes of payload delivered by commits";
     SEALED_BATCHES Counter "rorqual_sealed_batches_total" "Own batches sealed";
     SEALED_BYTES Counter "rorqual_sealed_bytes_total" "Bytes of own batches sealed";
-    STAGE_LATENCY Gauge "rorqual_stage_latency_seconds" "Time that own batches spent in a stage, in seconds. Label: stage";
+    STAGE_LATENCY Histogram "rorqual_stage_latency_seconds" "Time that own batches spent in a stage, in seconds. Label: stage";
     CORE_EVENTS Counter "rorqual_core_events_total" "What happened in the consensus core. Label: event";
     CORE_HELD Gauge "rorqual_core_held" "What the consensus core holds, each of it bounded. Label: what";
     PAYLOAD_RECEIVED Counter "rorqual_payload_received_bytes_total" "Payload taken in from a peer, in bytes. Label: peer";

@@ -4,10 +4,11 @@
 //! connection breaks or the node has no room, a line is sent again with its own ticket: it is applied once. No line is lost
 //! in silence: in the end each one is committed, refused, not sent, or unknown, and said to be so.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use rorqual_client::submission::{Submission, Ticket};
 use rorqual_client::{Client, ClientError, InFlight, Options, Pool, Receipt};
 use serde_json::json;
@@ -38,8 +39,6 @@ struct Line {
     number: usize,
     ticket: Ticket,
     submission: Submission,
-    /// Handed over on the first connection, or why not.
-    started: Result<InFlight, ClientError>,
 }
 
 /// Submits every line and prints receipts in the order of the lines.
@@ -51,57 +50,56 @@ pub async fn submit(args: &Args, lines: Vec<Bytes>) -> Result<(), CliError> {
     let mut client = pool.client().await.map_err(failed)?;
     let until = Instant::now() + args.timeout;
     let mut report = Report::new(args.json, lines.len());
-    let mut waiting = VecDeque::new();
+    let mut waiting = FuturesOrdered::new();
     for (number, bytes) in (1..).zip(lines) {
-        if waiting.len() == IN_FLIGHT {
-            settle(&mut waiting, &pool, until, &mut report).await?;
+        if waiting.len() == IN_FLIGHT
+            && let Some((line, fate)) = waiting.next().await
+        {
+            report.line(&line, &fate)?;
         }
         if client.connection().is_closed()
             && let Ok(Ok(again)) = timeout_at(until, pool.client()).await
         {
             client = again;
         }
-        waiting.push_back(start(&client, number, bytes, until).await);
+        let (line, started) = start(&client, number, bytes, until).await;
+        waiting.push_back(settle(line, started, &pool, until));
     }
-    while !waiting.is_empty() {
-        settle(&mut waiting, &pool, until, &mut report).await?;
+    while let Some((line, fate)) = waiting.next().await {
+        report.line(&line, &fate)?;
     }
     report.end()
 }
 
-async fn start(client: &Client, number: usize, bytes: Bytes, until: Instant) -> Line {
+/// Hands a line over, or says why not.
+async fn start(client: &Client, number: usize, bytes: Bytes, until: Instant) -> (Line, Result<InFlight, ClientError>) {
     let ticket = client.ticket();
-    let submission = Submission::one(Some(ticket), bytes);
-    let started = match timeout_at(until, client.start(&submission)).await {
+    let line = Line { number, ticket, submission: Submission::one(Some(ticket), bytes) };
+    let started = match timeout_at(until, client.start(&line.submission)).await {
         Ok(started) => started,
         Err(_) => Err(ClientError::Local("there was no more time".into())),
     };
-    Line { number, ticket, submission, started }
+    (line, started)
 }
 
-/// Waits for the fate of the first line that waits.
-async fn settle(
-    waiting: &mut VecDeque<Line>,
-    pool: &Pool,
-    until: Instant,
-    report: &mut Report,
-) -> Result<(), CliError> {
-    let Some(line) = waiting.pop_front() else { return Ok(()) };
-    let (first, handed_over) = match line.started {
+/// Waits for the fate of a line.
+async fn settle(line: Line, started: Result<InFlight, ClientError>, pool: &Pool, until: Instant) -> (Line, Fate) {
+    let handed_over = started.is_ok();
+    let first = match started {
         Ok(in_flight) => match timeout_at(until, in_flight).await {
-            Ok(result) => (result, true),
-            Err(_) => (Err(ClientError::Local("no receipt in time".into())), true),
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Local("no receipt in time".into())),
         },
-        Err(error) => (Err(error), false),
+        Err(error) => Err(error),
     };
     let fate = match first {
         Ok(receipt) => Fate::Committed(receipt),
         Err(ClientError::Refused(refusal)) if !refusal.is_temporary() => Fate::Refused(refusal.to_string()),
-        // Not applied so far by what was sent: only what comes now can leave it unknown.
+        // Not applied by what was sent: only what comes now can leave it unknown.
         Err(error @ ClientError::Refused(_)) => again(pool, &line.submission, until, error, false).await,
         Err(error) => again(pool, &line.submission, until, error, handed_over).await,
     };
-    report.line(line.number, &line.ticket, &fate)
+    (line, fate)
 }
 
 /// Sends a line again while there is time. `unknown`: it may have been applied already.
@@ -133,7 +131,8 @@ impl Report {
         Self { json, total, committed: 0, failed: 0, began: Instant::now(), told: None }
     }
 
-    fn line(&mut self, number: usize, ticket: &Ticket, fate: &Fate) -> Result<(), CliError> {
+    fn line(&mut self, line: &Line, fate: &Fate) -> Result<(), CliError> {
+        let Line { number, ticket, .. } = line;
         if self.json {
             let mut object = fate.json(ticket);
             object["line"] = json!(number);
