@@ -49,6 +49,8 @@ const CONSENSUS_QUEUE: usize = 4_096;
 const EXECUTION_QUEUE: usize = 256;
 /// Applied commits that consensus has not seen; full: execution waits.
 const EXECUTED_QUEUE: usize = 1_024;
+/// Longest end of a node that is not drained.
+const CLOSE: Duration = Duration::from_secs(2);
 /// Longest drain at a clean stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -166,6 +168,20 @@ impl Node {
         self.safety.write(true).done().await.map_err(NodeError::Other)?;
         info!("stopped");
         Ok(())
+    }
+
+    /// Ends everything without draining, for a node that has failed or must not wait: what was not delivered is proposed after
+    /// the restart. Returns when the store is closed, or after 2 s: a process must not end while the database is still closing,
+    /// but a disk that never answers must not keep it.
+    pub async fn close(&mut self) {
+        self.closing.cancel();
+        self.stopping.cancel();
+        let closing = async {
+            self.links.shutdown().await;
+            // Why it failed is known already.
+            let _ = self.store.shutdown().await;
+        };
+        let _ = tokio::time::timeout(CLOSE, closing).await;
     }
 
     /// The facts that status, metrics and readiness are made of.
@@ -430,6 +446,7 @@ impl Commons {
             store: self.store.clone(),
             receipts: self.receipts.clone(),
             status: view.status_source(),
+            behind: view.behind_source(),
             closing: self.closing.clone(),
         };
         view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));
@@ -452,8 +469,18 @@ impl Opened {
     /// Recovers, binds all listeners, starts all rooms.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing is left running.
+    /// [`NodeError`]; nothing is left running, and the store is closed.
     pub async fn start(self) -> Result<Node, NodeError> {
+        let store = self.store.clone();
+        let started = self.start_rooms().await;
+        if started.is_err() {
+            // The first reason is the one to show.
+            let _ = store.shutdown().await;
+        }
+        started
+    }
+
+    async fn start_rooms(self) -> Result<Node, NodeError> {
         let Self { config, store, safety, monitor, disk } = self;
         recovery::check_boot(&store, config.me).await.map_err(NodeError::Other)?;
         let listeners = Listeners::bind(&config.parameters.listen).await?;
