@@ -3,7 +3,8 @@
 benchmark/.venv/bin/python store/docs/plot.py [RESULTS.json]
 
 Without an argument it reads designs.json beside this file, which is what the page shows. All figures as tables
-go to figures.md beside this file.
+go to figures.md beside this file, and the most important ones into the page, between two comments: none of them is
+typed by hand.
 """
 
 import json
@@ -95,6 +96,16 @@ def duration(microseconds: float) -> str:
     return f"{microseconds / 1e3:.0f} ms"
 
 
+def megabytes(values_per_second: float) -> str:
+    """What so many values of 512 KiB are."""
+    return f"{values_per_second * 0.524288:.0f}"
+
+
+def two_digits(value: float) -> str:
+    """With two decimal digits."""
+    return f"{value:.2f}"
+
+
 def bars(axes: Axes, values: list[tuple[str, float | None]], title: str, names: bool) -> None:
     """One bar a design, the first on top, with its value."""
     longest = max((value for _, value in values if value is not None), default=1.0)
@@ -131,8 +142,8 @@ def payload(workloads: Workloads) -> None:
     for row, durability in enumerate(["unsynced", "synced"]):
         workload = workloads.get(f"write 512 KiB, {durability}, 8 tasks")
         rates = [(design, figure_of(workload, design, "operations_per_second")) for design in DESIGNS]
-        megabytes = [(design, None if rate is None else rate * 0.524288) for design, rate in rates]
-        bars(grid[row][0], megabytes, f"{durability}: MB/s (longer is better)", True)
+        speeds = [(design, None if rate is None else rate * 0.524288) for design, rate in rates]
+        bars(grid[row][0], speeds, f"{durability}: MB/s (longer is better)", True)
         cpu = [(design, figure_of(workload, design, "cpu_ms_per_mb")) for design in DESIGNS]
         bars(grid[row][1], cpu, "CPU, ms by MB (shorter is better)", False)
         written = [(design, figure_of(workload, design, "written_bytes_per_byte")) for design in DESIGNS]
@@ -246,7 +257,7 @@ def reads(workloads: Workloads) -> None:
 
 COLUMNS = [
     ("operations_per_second", "ops/s", brief),
-    ("ratio", "actor ÷ this", lambda value: f"{value:.2f}"),
+    ("ratio", "actor ÷ this", two_digits),
     ("write_p50_us", "write p50", duration),
     ("write_p99_us", "p99", duration),
     ("read_p50_us", "read p50", duration),
@@ -259,7 +270,7 @@ COLUMNS = [
     ("unrelated_p99_us", "others p99", duration),
     ("unrelated_max_us", "worst", duration),
     ("cpu_ms_per_mb", "CPU ms/MB", lambda value: f"{value:.3g}"),
-    ("written_bytes_per_byte", "disk/B", lambda value: f"{value:.2f}"),
+    ("written_bytes_per_byte", "disk/B", two_digits),
 ]
 
 
@@ -309,6 +320,40 @@ def write_tables(results: dict[str, Any]) -> None:
     (HERE / "figures.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
+# The table in the page: workload, figure, title, and how it is written.
+SUMMARY = [
+    ("write 512 B, unsynced, 64 tasks", "operations_per_second", "512 B, unsynced: writes/s", brief),
+    ("write 512 B, synced, 64 tasks", "operations_per_second", "512 B, synced: writes/s", brief),
+    ("write 512 KiB, synced, 8 tasks", "operations_per_second", "512 KiB, synced: MB/s", megabytes),
+    ("write 512 KiB, synced, 8 tasks", "cpu_ms_per_mb", "the same: CPU ns by byte", two_digits),
+    (
+        "write 512 KiB, synced, 8 tasks",
+        "written_bytes_per_byte",
+        "the same: disk by byte",
+        two_digits,
+    ),
+    ("notify_read, 1 waiting", "notify_p50_us", "write to woken reader, p50", duration),
+    ("paced", "write_p99_us", "small write beside payload, p99", duration),
+    ("paced", "unrelated_max_us", "unrelated task late, worst", duration),
+    ("slow disk: paced", "unrelated_max_us", "the same, slow disk", duration),
+]
+BEGIN, END = "<!-- figures: written by docs/plot.py -->", "<!-- end of figures -->"
+
+
+def write_summary(workloads: Workloads) -> None:
+    """The table in the page: one row for each question, one column for each design."""
+    lines = [f"| | {' | '.join(DESIGNS)} |", "|---" * (len(DESIGNS) + 1) + "|"]
+    for name, figure, title, text in SUMMARY:
+        workload = workloads.get(name) or workloads.get(paced_name(workloads, name))
+        values = [figure_of(workload, design, figure) for design in DESIGNS]
+        cells = ["–" if value is None else text(value) for value in values]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), encoding="utf-8")
+
+
 def main() -> int:
     """Everything from one file."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "designs.json"
@@ -321,6 +366,7 @@ def main() -> int:
     for draw in [writes, payload, delays, notify, reads]:
         draw(workloads)
     write_tables(results)
+    write_summary(workloads)
     return 0
 
 
