@@ -269,6 +269,7 @@ COLUMNS = [
     ("done_part", "done", lambda value: f"{value:.0%}"),
     ("unrelated_p99_us", "others p99", duration),
     ("unrelated_max_us", "worst", duration),
+    ("unrelated_late_per_thousand", "> 1 ms", lambda value: f"{value:.1f} ‰"),
     ("cpu_ms_per_mb", "CPU ms/MB", lambda value: f"{value:.3g}"),
     ("written_bytes_per_byte", "disk/B", two_digits),
 ]

@@ -6,9 +6,9 @@
 //! cargo bench --workspace --bench designs -- --only "512 B, synced"         # some workloads
 //! ```
 //!
-//! The designs take turns (A B C A B C), in another order each round, and a ratio is the median of the ratios within the
-//! rounds: machines are noisy, and what disturbs one design disturbs its neighbours. Each run has a new runtime of two threads and a
-//! new database, which is closed, deleted and forgotten by the disk before the next run begins.
+//! The designs take turns (A B C A B C), in another order each round, and a ratio is the median of the ratios within
+//! the rounds: machines are noisy, and what disturbs one design disturbs its neighbours. Each run has a new runtime of
+//! two threads and a new database, which is closed, deleted and forgotten by the disk before the next run begins.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has failed, and says where")]
 
@@ -17,6 +17,9 @@ mod closed;
 mod design;
 mod fan_out;
 mod figures;
+#[path = "../../tests/lossy/mod.rs"]
+#[allow(unused_imports, reason = "its own tests run elsewhere")]
+mod lossy;
 mod paced;
 mod place;
 mod plain;
@@ -105,6 +108,8 @@ fn introduce(arguments: &Arguments) {
         println!("NOTE: --short shows that everything runs; its figures mean nothing");
     }
     table::legend();
+    let (sync, write) = (place::SLOW_SYNC.as_millis(), place::SLOW_WRITE.as_millis());
+    println!("slow disk: a filesystem in memory where a sync takes {sync} ms and a write to a file {write} ms");
 }
 
 /// All rounds of all designs of one workload, or why it cannot be run here.

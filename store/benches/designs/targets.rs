@@ -85,11 +85,23 @@ pub fn print(measured: &Measured) {
         let value = against(measured, &workload, Kind::Direct, name::RATE);
         at_least(&format!("{size} read from memory: part of a direct call's operations"), value, 0.9);
     }
-    let woken = figure(measured, "notify_read, 1 waiting", Kind::Actor, name::NOTIFY_P50);
-    at_most("notify_read: microseconds from the call of write to the waiter, p50", woken, 50.0);
-    for (workload, _) in measured.iter().filter(|(name, _)| name.starts_with("slow disk") || name.starts_with("paced"))
-    {
-        let worst = figure(measured, workload, Kind::Actor, name::UNRELATED_MAX).map(|us| us / 1e3);
-        at_most(&format!("ms an unrelated task was late, worst: {workload}"), worst, 1.0);
+    for workload in ["notify_read, 1 waiting", "notify_read, 1 waiting, beside 8 tasks of synced writes"] {
+        let woken = figure(measured, workload, Kind::Actor, name::NOTIFY_P50);
+        at_most(&format!("µs from the call of write to the waiter, p50: {workload}"), woken, 50.0);
+        let written = figure(measured, workload, Kind::Actor, name::WRITE_P50);
+        let after = woken.zip(written).map(|(woken, written)| woken - written);
+        at_most("   of that after the write itself was answered (negative: before it)", after, 50.0);
+    }
+    let disturbing = measured.iter().filter(|(name, _)| name.starts_with("slow disk") || name.starts_with("paced"));
+    for (workload, _) in disturbing {
+        let worst = |kind| figure(measured, workload, kind, name::UNRELATED_MAX).map(|us| us / 1e3);
+        let late = |kind| figure(measured, workload, kind, name::UNRELATED_LATE).unwrap_or(0.0);
+        at_most(&format!("ms an unrelated task was late, worst: {workload}"), worst(Kind::Actor), 1.0);
+        if let Some(nothing) = worst(Kind::Nothing) {
+            let (with, without) = (late(Kind::Actor), late(Kind::Nothing));
+            println!(
+                "   without a store {nothing:.2}; over 1 ms: {with:.2} ‰ of its turns, without a store {without:.2} ‰"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::closed::{self, Closed};
 use crate::design::{Design, Kind};
-use crate::fan_out;
+use crate::fan_out::{self, FanOut};
 use crate::figures::Figures;
 use crate::paced::{self, Paced};
 
@@ -13,7 +13,7 @@ use crate::paced::{self, Paced};
 pub enum Load {
     Closed(Closed),
     Paced(Paced),
-    FanOut { waiters: usize },
+    FanOut(FanOut),
 }
 
 /// Where the data is.
@@ -40,7 +40,7 @@ impl Workload {
         match load {
             Load::Closed(load) => closed::run(design, load, time).await,
             Load::Paced(load) => paced::run(design, load, time).await,
-            Load::FanOut { waiters } => fan_out::run(design, waiters, time).await,
+            Load::FanOut(load) => fan_out::run(design, load, time).await,
         }
     }
 }
@@ -85,11 +85,12 @@ fn with_control() -> Vec<Kind> {
     [&Kind::ALL[..], &[Kind::Nothing]].concat()
 }
 
-fn fan_out(waiters: usize) -> Workload {
-    let name = format!("notify_read, {waiters} waiting");
+fn fan_out(waiters: usize, writers: u64) -> Workload {
+    let beside = if writers == 0 { String::new() } else { format!(", beside {writers} tasks of synced writes") };
+    let name = format!("notify_read, {waiters} waiting{beside}");
     // The direct designs look again and again; one stands for all three.
     let kinds = vec![Kind::Actor, Kind::Direct, Kind::Textbook];
-    Workload { name, load: Load::FanOut { waiters }, disk: Disk::Given, kinds }
+    Workload { name, load: Load::FanOut(FanOut { waiters, writers }), disk: Disk::Given, kinds }
 }
 
 fn slow(mut workload: Workload) -> Workload {
@@ -115,7 +116,8 @@ pub fn all() -> Vec<Workload> {
     }
     all.extend([mixed(SMALL, false, 64), mixed(SMALL, true, 64), mixed(LARGE, false, 8)]);
     all.extend([cached_reads(SMALL, 1), cached_reads(SMALL, 64), cached_reads(LARGE, 1)]);
-    all.extend([1, 100, 10_000].map(fan_out));
+    all.extend([1, 100, 10_000].map(|waiters| fan_out(waiters, 0)));
+    all.push(fan_out(1, 8));
     all.push(paced(Paced { small_per_second: 1000, large_per_second: 50 }));
     all.push(slow(writes(SMALL, false, 64)));
     all.push(slow(writes(SMALL, true, 64)));
