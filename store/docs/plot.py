@@ -9,6 +9,7 @@ typed by hand.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ DESIGNS = [
 CONTROL = "(no store)"
 # Bars carry their names, so that colour only says "ours" and "the others".
 OURS, OTHERS, INK, FAINT = "#0b6e99", "#b3bcc4", "#22282d", "#dfe3e6"
-LINES = {ACTOR: OURS, "direct, runtime thread": "#c2571a", "textbook actor": "#6a6f73"}
 
 Workloads = dict[str, Any]
 
@@ -93,7 +93,9 @@ def duration(microseconds: float) -> str:
         return f"{microseconds:.0f} µs"
     if microseconds < 99_950:
         return f"{microseconds / 1e3:.1f} ms"
-    return f"{microseconds / 1e3:.0f} ms"
+    if microseconds < 999_500:
+        return f"{microseconds / 1e3:.0f} ms"
+    return f"{microseconds / 1e6:.1f} s"
 
 
 def megabytes(values_per_second: float) -> str:
@@ -106,7 +108,13 @@ def two_digits(value: float) -> str:
     return f"{value:.2f}"
 
 
-def bars(axes: Axes, values: list[tuple[str, float | None]], title: str, names: bool) -> None:
+def bars(
+    axes: Axes,
+    values: list[tuple[str, float | None]],
+    title: str,
+    names: bool,
+    text: Callable[[float], str] = brief,
+) -> None:
     """One bar a design, the first on top, with its value."""
     longest = max((value for _, value in values if value is not None), default=1.0)
     for place, (design, value) in enumerate(values):
@@ -114,7 +122,7 @@ def bars(axes: Axes, values: list[tuple[str, float | None]], title: str, names: 
             axes.text(0, place, " not measured", va="center")
             continue
         axes.barh(place, value, height=0.68, color=OURS if design == ACTOR else OTHERS)
-        axes.text(value + longest * 0.02, place, brief(value), va="center", fontsize=8)
+        axes.text(value + longest * 0.02, place, text(value), va="center", fontsize=8)
     axes.set_yticks(range(len(values)), [design for design, _ in values] if names else [])
     axes.invert_yaxis()
     axes.set_xlim(0, longest * 1.22)
@@ -170,6 +178,7 @@ def spans(axes: Axes, workload: dict[str, Any] | None, designs: list[str], low: 
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(lambda value, _: duration(value).replace(".0", ""))
     axes.minorticks_off()
+    axes.tick_params(axis="x", labelsize=7, length=0)
 
 
 def panel_row(workloads: Workloads, panels: list[tuple[str, str]], low: str, high: str, title: str, name: str) -> None:
@@ -210,30 +219,19 @@ def delays(workloads: Workloads) -> None:
 
 def notify(workloads: Workloads) -> None:
     """Fan-out of notify_read."""
-    figure, grid = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    counts = [1, 100, 10_000]
-    panels = [("notify_p50_us", "half of the waiters have the value"), ("notify_last_p50_us", "all of them have it")]
-    for axes, (name, title) in zip(grid, panels, strict=True):
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        for design, colour in LINES.items():
-            values = [figure_of(workloads.get(f"notify_read, {count} waiting"), design, name) for count in counts]
-            points = [(count, value) for count, value in zip(counts, values, strict=True) if value is not None]
-            if not points:
-                continue
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=1.8)
-            label = "look every ms" if design.startswith("direct") else design
-            axes.text(points[-1][0] * 1.3, points[-1][1], label, color=colour, va="center")
-            for count, value in points:
-                axes.text(count, value * 1.25, duration(value), color=colour, ha="center", fontsize=7.5)
-        axes.set_xlim(0.5, 400_000)
-        axes.set_xticks(counts, ["1", "100", "10 000"])
-        axes.set_xlabel("waiters")
-        axes.yaxis.set_major_formatter(lambda value, _: duration(value).replace(".0", ""))
-        axes.minorticks_off()
-        axes.grid(axis="y", color=FAINT, linewidth=0.7)
-        axes.set_title(f"until {title}")
-    figure.suptitle("From the call of write to those who wait for the key", x=0.01, ha="left", fontsize=11)
+    panels = [
+        ("notify_read, 1 waiting", "1 waits"),
+        ("notify_read, 100 waiting", "100 wait"),
+        ("notify_read, 10000 waiting", "10 000 wait"),
+        ("notify_read, 1 waiting, beside 8 tasks of synced writes", "1 waits, 8 tasks write, synced"),
+    ]
+    figure, grid = plt.subplots(1, 4, figsize=(12, 2.2))
+    designs = {ACTOR: ACTOR, "textbook actor": "textbook actor", "direct, runtime thread": "look every millisecond"}
+    for column, (name, title) in enumerate(panels):
+        values = [(label, figure_of(workloads.get(name), design, "notify_p50_us")) for design, label in designs.items()]
+        bars(grid[column], values, title, column == 0, duration)
+    title = "From the call of write until half of those who wait have the value (shorter is better)"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.tight_layout()
     save(figure, "notify")
 
@@ -282,7 +280,9 @@ def ratio(workload: dict[str, Any], design: str) -> float | None:
     if ours is None or design == CONTROL:
         return None
     pairs = zip(ours["rounds"], theirs["rounds"], strict=True)
-    values = sorted(mine[name] / other[name] for mine, other in pairs)
+    values = sorted(mine[name] / other[name] for mine, other in pairs if other[name])
+    if not values:
+        return None
     middle = len(values) // 2
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 

@@ -89,6 +89,8 @@ pub fn summarize(rounds: &[Figures]) -> Figures {
 /// The median over the rounds of `ours / theirs`, each from one round: what happens to the machine happens to both.
 pub fn ratio(ours: &[Figures], theirs: &[Figures], name: &str) -> Option<f64> {
     let pairs = ours.iter().zip(theirs);
-    let ratios: Vec<f64> = pairs.filter_map(|(ours, theirs)| Some(ours.get(name)? / theirs.get(name)?)).collect();
+    let ratio = |(ours, theirs): (&Figures, &Figures)| Some(ours.get(name)? / theirs.get(name)?);
+    // A run too short for a single operation has no ratio.
+    let ratios: Vec<f64> = pairs.filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
     if ratios.is_empty() { None } else { Some(median(ratios)) }
 }

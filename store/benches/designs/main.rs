@@ -34,7 +34,7 @@ mod workload;
 
 use std::process::ExitCode;
 
-use crate::arguments::{Arguments, Effort, USAGE};
+use crate::arguments::{Arguments, Effort, USAGE, Wish};
 use crate::design::{Design, Kind};
 use crate::figures::Figures;
 use crate::place::Place;
@@ -47,7 +47,11 @@ const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+        Ok(Wish::Run(arguments)) => arguments,
+        Ok(Wish::Help) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             return ExitCode::from(2);
