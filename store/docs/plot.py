@@ -146,9 +146,10 @@ def writes(workloads: Workloads) -> None:
 
 def payload(workloads: Workloads) -> None:
     """Large values: how fast, and at what cost."""
-    figure, grid = plt.subplots(2, 3, figsize=(10, 4.6))
-    for row, durability in enumerate(["unsynced", "synced"]):
-        workload = workloads.get(f"write 512 KiB, {durability}, 8 tasks")
+    figure, grid = plt.subplots(3, 3, figsize=(10, 6.8))
+    kinds = {"unsynced": "unsynced, 8 tasks", "sustained": "unsynced, 8 tasks, sustained", "synced": "synced, 8 tasks"}
+    for row, (durability, kind) in enumerate(kinds.items()):
+        workload = workloads.get(f"write 512 KiB, {kind}")
         rates = [(design, figure_of(workload, design, "operations_per_second")) for design in DESIGNS]
         speeds = [(design, None if rate is None else rate * 0.524288) for design, rate in rates]
         bars(grid[row][0], speeds, f"{durability}: MB/s (longer is better)", True)

@@ -119,12 +119,13 @@ fn introduce(arguments: &Arguments) {
 /// All rounds of all designs of one workload, or why it cannot be run here.
 fn compare(workload: &Workload, arguments: &Arguments) -> Result<Vec<Rows>, String> {
     let mut designs: Vec<Rows> = workload.kinds.iter().map(|kind| Rows { kind: *kind, rounds: Vec::new() }).collect();
-    for round in 0..arguments.effort.rounds {
+    let effort = Effort { time: arguments.effort.time * workload.stretch, ..arguments.effort };
+    for round in 0..effort.rounds {
         for turn in 0..designs.len() {
             let position = (round + turn) % designs.len();
             let design = &mut designs[position];
             let place = Place::make(workload.disk, &arguments.directory)?;
-            design.rounds.push(once(design.kind, workload.load, &place, arguments.effort)?);
+            design.rounds.push(once(design.kind, workload.load, &place, effort)?);
             place.leave()?;
         }
     }

@@ -32,6 +32,8 @@ pub struct Workload {
     pub load: Load,
     pub disk: Disk,
     pub kinds: Vec<Kind>,
+    /// How many times as long as the others it runs.
+    pub stretch: u32,
 }
 
 impl Workload {
@@ -61,12 +63,19 @@ fn tasks(number: u64) -> String {
 }
 
 fn closed(name: String, load: Closed) -> Workload {
-    Workload { name, load: Load::Closed(load), disk: Disk::Given, kinds: Kind::ALL.to_vec() }
+    Workload { name, load: Load::Closed(load), disk: Disk::Given, kinds: Kind::ALL.to_vec(), stretch: 1 }
 }
 
 fn writes(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("write {}, {}, {}", size(bytes), durability(synced), tasks(number));
     closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0 })
+}
+
+/// Long enough that the page cache cannot take everything in.
+fn sustained(mut workload: Workload) -> Workload {
+    workload.name = format!("{}, sustained", workload.name);
+    workload.stretch = 4;
+    workload
 }
 
 fn mixed(bytes: usize, synced: bool, number: u64) -> Workload {
@@ -90,7 +99,7 @@ fn fan_out(waiters: usize, writers: u64) -> Workload {
     let name = format!("notify_read, {waiters} waiting{beside}");
     // The direct designs look again and again; one stands for all three.
     let kinds = vec![Kind::Actor, Kind::Direct, Kind::Textbook];
-    Workload { name, load: Load::FanOut(FanOut { waiters, writers }), disk: Disk::Given, kinds }
+    Workload { name, load: Load::FanOut(FanOut { waiters, writers }), disk: Disk::Given, kinds, stretch: 1 }
 }
 
 fn slow(mut workload: Workload) -> Workload {
@@ -103,7 +112,7 @@ fn slow(mut workload: Workload) -> Workload {
 fn paced(load: Paced) -> Workload {
     let name =
         format!("paced, synced: {}/s of 512 B and {}/s of 512 KiB", load.small_per_second, load.large_per_second);
-    Workload { name, load: Load::Paced(load), disk: Disk::Given, kinds: with_control() }
+    Workload { name, load: Load::Paced(load), disk: Disk::Given, kinds: with_control(), stretch: 1 }
 }
 
 /// Everything that is compared, in the order of the table.
@@ -114,6 +123,7 @@ pub fn all() -> Vec<Workload> {
             all.extend([1, 8, 64].map(|number| writes(bytes, synced, number)));
         }
     }
+    all.push(sustained(writes(LARGE, false, 8)));
     all.extend([mixed(SMALL, false, 64), mixed(SMALL, true, 64), mixed(LARGE, false, 8)]);
     all.extend([cached_reads(SMALL, 1), cached_reads(SMALL, 64), cached_reads(LARGE, 1)]);
     all.extend([1, 100, 10_000].map(|waiters| fan_out(waiters, 0)));
