@@ -222,6 +222,12 @@ pub struct StoreParameters {
     pub payload_cache_bytes: u64,
     /// Threads for reads that need the disk.
     pub reader_threads: usize,
+    /// Space in bytes that stays free on the filesystem of the data directory: below twice as much the node warns, below it
+    /// refuses submissions, below half of it takes nothing from peers either, and it goes on by itself when there is space
+    /// again. Should exceed `client.max_bytes_in_flight` and `write_buffer_bytes`. 0: no reserve.
+    pub min_free_bytes: u64,
+    /// Bytes that the data directory may take; what is left of them counts as free space. 0: the whole filesystem.
+    pub quota_bytes: u64,
 }
 
 impl Default for StoreParameters {
@@ -232,6 +238,8 @@ impl Default for StoreParameters {
             write_buffer_bytes: 64 * MIB,
             payload_cache_bytes: 128 * MIB,
             reader_threads: 4,
+            min_free_bytes: 256 * MIB,
+            quota_bytes: 0,
         }
     }
 }

@@ -139,6 +139,8 @@ pub(crate) const NODE: &[Setting<NodeParameters>] = settings! {
         "store.write_buffer_bytes" store.write_buffer_bytes: Bytes, "size", "Memory for index and small records not yet sorted to disk";
         "store.payload_cache_bytes" store.payload_cache_bytes: Bytes, "size", "Memory for recent payload";
         "store.reader_threads" store.reader_threads: usize, "threads", "Threads for reads that need the disk";
+        "store.min_free_bytes" store.min_free_bytes: Bytes, "size", "Disk space that stays free: below it submissions are refused; 0 B = no reserve";
+        "store.quota_bytes" store.quota_bytes: Bytes, "size", "What the data directory may take; 0 B = the whole filesystem";
         "retention.time" retention.time: Duration, "duration", "Age after which payload, blocks and commits may go; 0s = no limit by age";
         "retention.bytes" retention.bytes: Bytes, "size", "Size on disk above which the oldest go; 0 B = no limit by size";
         "log.format" log.format: LogFormat, "`text`, `json`", "`text` for people, `json` for collectors";

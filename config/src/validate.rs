@@ -317,6 +317,17 @@ impl Checks<'_, NodeParameters> {
             self.require(value >= MIB, key, || "must be at least 1 MiB".into());
         }
         self.range("store.reader_threads", store.reader_threads as u64, 1, 256);
+        let reserve = store.min_free_bytes;
+        self.require(reserve == 0 || reserve >= MIB, "store.min_free_bytes", || {
+            "must be at least 1 MiB, or 0 for no reserve".into()
+        });
+        let least = reserve.saturating_mul(4);
+        self.require(store.quota_bytes == 0 || store.quota_bytes >= least, "store.quota_bytes", || {
+            format!(
+                "leaves no room beside store.min_free_bytes: use at least {}, or 0 for no quota",
+                Bytes(least).show()
+            )
+        });
     }
 
     fn room_for_blocks(&mut self, committee: &Committee) {

@@ -55,6 +55,8 @@ const NODE: &[(&str, &str, &str)] = &[
     ("consensus", "blocks_per_second = 5000000000", "consensus.blocks_per_second = 5000000000: is not a whole number from 0 to 4294967295"),
     ("store", "reader_threads = 0", "store.reader_threads = 0: must be 1 to 256"),
     ("store", "write_buffer_bytes = 0", "store.write_buffer_bytes = 0 B: must be at least 1 MiB"),
+    ("store", "min_free_bytes = 1", "store.min_free_bytes = 1 B: must be at least 1 MiB, or 0 for no reserve"),
+    ("store", "quota_bytes = \"1 GiB\"\nmin_free_bytes = \"512 MiB\"", "store.quota_bytes = 1 GiB: leaves no room beside store.min_free_bytes: use at least 2 GiB, or 0 for no quota"),
     ("store", "queue_bytes = \"1 MiB\"", "store.queue_bytes = 1 MiB: has no room for the payload of one block: use at least 2 MiB"),
     ("retention", "time = \"for ever\"", "retention.time = for ever: is not a duration: write a number and a unit, for example \"3ms\", \"5s\" or \"1h\""),
     ("log", "format = \"xml\"", "log.format = xml: must be `text` or `json`"),

@@ -2,12 +2,15 @@
 //!
 //! `ARCHITECTURE.md` beside this crate is the map. Rooms stand in the order a transaction walks them.
 
+pub mod backup;
 pub mod batch;
 pub mod cli;
 pub mod clients;
 pub mod consensus;
+pub mod disk;
 pub mod execution;
 pub mod http;
+pub mod integrity;
 pub mod metrics;
 pub mod node;
 pub mod peers;

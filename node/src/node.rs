@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::batch::intake::Intake;
 use crate::batch::maker::{Maker, MakerSetup};
@@ -29,6 +29,8 @@ use crate::clients::receipts::Receipts;
 use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
 use crate::consensus::effects::{Rooms, Stop};
 use crate::consensus::recovery::{self, RecoveryError};
+use crate::consensus::safety::{self, Amnesia, Found, SafetyRecord};
+use crate::disk::{Disk, Monitor};
 use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
@@ -37,6 +39,7 @@ use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
 use crate::sync::payload::{PayloadSetup, PayloadSync};
+use crate::sync::refetch::Refetch;
 use crate::sync::server::Server;
 use crate::view::{View, ViewSetup};
 
@@ -61,6 +64,9 @@ pub enum NodeError {
     /// The core refuses to go on.
     #[error(transparent)]
     Halt(#[from] Halt),
+    /// What was signed from this data directory may be lost.
+    #[error(transparent)]
+    Amnesia(#[from] Amnesia),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -91,12 +97,16 @@ impl NodeError {
 pub struct Opened {
     config: NodeConfig,
     store: Store,
+    safety: Arc<SafetyRecord>,
+    monitor: Monitor,
+    disk: Disk,
 }
 
 /// A running node.
 pub struct Node {
     committee: Arc<Committee>,
     store: Store,
+    safety: Arc<SafetyRecord>,
     links: Links,
     failure: watch::Receiver<Option<String>>,
     cause: mpsc::Receiver<NodeError>,
@@ -108,14 +118,37 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the data directory. Blocks; call it outside a runtime.
+    /// Opens the data directory and decides whether this node may sign. Blocks; call it outside a runtime.
     ///
     /// # Errors
-    /// [`NodeError::Directory`]; nothing was changed.
+    /// [`NodeError::Directory`], [`NodeError::Amnesia`]; nothing was changed.
     pub fn open(config: NodeConfig) -> Result<Opened, NodeError> {
         let chain_id = config.committee.chain_id();
+        let options = schema::options(&config.parameters.store, false);
+        recovery::check_log(&config.data_dir, &options, chain_id, config.me)?;
         let store = schema::open_data_dir(&config.data_dir, &config.parameters.store, chain_id, config.me)?;
-        Ok(Opened { config, store })
+        match Self::prepare(&config, &store) {
+            Ok((safety, monitor, disk)) => Ok(Opened { config, store, safety, monitor, disk }),
+            Err(error) => {
+                // The process may end at once: the database must not be closing in the background then.
+                if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
+                    let _ = runtime.block_on(store.shutdown());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What a node needs of its open data directory, if it may sign from it.
+    fn prepare(config: &NodeConfig, store: &Store) -> Result<(Arc<SafetyRecord>, Monitor, Disk), NodeError> {
+        let testimony = recovery::testimony(&config.data_dir, store)?;
+        let record = testimony.judge(config.committee.chain_id(), config.me)?;
+        if let Found::Valid { damaged: Some(slot), .. } = &testimony.found {
+            warn!(file = safety::FILE, %slot, "one slot of the safety record is torn or damaged; the other one is whole");
+        }
+        let safety = SafetyRecord::open(&config.data_dir, record).map_err(NodeError::Other)?;
+        let (monitor, disk) = Monitor::start(&config.data_dir, &config.parameters.store).map_err(NodeError::Other)?;
+        Ok((safety, monitor, disk))
     }
 
     /// Resolves with the reason when a part of the node has failed.
@@ -124,6 +157,13 @@ impl Node {
             Some(cause) => cause,
             None => NodeError::Other("every part of the node has ended".into()),
         }
+    }
+
+    /// Lets go of the data directory after a failure, so that the process can end: what was written is kept, nothing is sent.
+    pub async fn release(&mut self) {
+        self.stopping.cancel();
+        // The reason to stop is known; whatever else goes wrong now follows from it.
+        let _ = tokio::time::timeout(DRAIN, self.store.shutdown()).await;
     }
 
     /// Stops cleanly: refuses new submissions, seals what was taken, waits until own payload is delivered, or no quorum is
@@ -143,6 +183,8 @@ impl Node {
         self.stopping.cancel();
         self.links.shutdown().await;
         self.store.shutdown().await?;
+        // Everything is on disk: the record need not lag by one.
+        self.safety.write(true).done().await.map_err(NodeError::Other)?;
         info!("stopped");
         Ok(())
     }
@@ -202,6 +244,7 @@ impl Supervisor {
             match Consensus::run(setup).await {
                 Stop::Halt(halt) => Err(NodeError::Halt(halt)),
                 Stop::Store(error) => Err(NodeError::Store(error)),
+                Stop::Safety(reason) => Err(NodeError::Other(reason)),
                 Stop::Closed => {
                     // The neighbour's own reason is the one to show; it is there already or follows at once.
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -227,6 +270,14 @@ impl Supervisor {
                 Ok(result) => result.map_err(|error| NodeError::Execution(error.to_string())),
                 Err(panic) => Err(NodeError::Execution(panic.to_string())),
             }
+        });
+    }
+
+    fn disk(&self, monitor: Monitor) {
+        let stopping = self.stopping.clone();
+        self.spawn("disk", async move {
+            monitor.run(stopping).await;
+            Ok::<(), NodeError>(())
         });
     }
 
@@ -265,6 +316,7 @@ struct Commons {
     config: NodeConfig,
     committee: Arc<Committee>,
     store: Store,
+    disk: Disk,
     metrics: Arc<Metrics>,
     stages: Stages,
     inputs: mpsc::Sender<Input>,
@@ -303,7 +355,8 @@ impl Commons {
 
     fn intake(&self, highest: &[Sequence]) -> Intake {
         let quota = self.config.parameters.batch.author_quota_bytes;
-        Intake::new(self.committee.clone(), self.config.me, self.store.clone(), highest, quota, self.metrics.clone())
+        let (committee, store, disk) = (self.committee.clone(), self.store.clone(), self.disk.clone());
+        Intake::new(committee, self.config.me, store, disk, highest, quota, self.metrics.clone())
     }
 
     fn payload_setup(&self, links: &Links, intake: &Intake) -> PayloadSetup {
@@ -312,10 +365,27 @@ impl Commons {
             store: self.store.clone(),
             links: links.clone(),
             intake: intake.clone(),
+            disk: self.disk.clone(),
             consensus: self.inputs.clone(),
             grace: self.config.parameters.consensus.payload_grace,
             metrics: self.metrics.clone(),
         }
+    }
+
+    /// Fetches what a repair had dropped, beside everything else.
+    fn refetch(&self, payload: &PayloadSync, intake: &Intake) {
+        let me = self.config.me;
+        let refetch = Refetch {
+            store: self.store.clone(),
+            payload: payload.clone(),
+            intake: intake.clone(),
+            peers: self.committee.authorities().filter(|peer| *peer != me).collect(),
+        };
+        let stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            // A store that fails ends the node by itself.
+            let _ = stopping.run_until_cancelled(refetch.run()).await;
+        });
     }
 
     fn maker_setup(&self, links: &Links, next: Sequence, seal_below: watch::Receiver<Sequence>) -> MakerSetup {
@@ -333,6 +403,7 @@ impl Commons {
                 consensus: self.inputs.clone(),
             },
             store: self.store.clone(),
+            disk: self.disk.clone(),
             receipts: self.receipts.clone(),
             stages: self.stages.clone(),
             metrics: self.metrics.clone(),
@@ -345,6 +416,7 @@ impl Commons {
             links: links.clone(),
             committee: self.committee.clone(),
             consensus: self.inputs.clone(),
+            disk: self.disk.clone(),
             metrics: self.metrics.clone(),
         }
     }
@@ -401,9 +473,18 @@ impl Opened {
     /// Recovers, binds all listeners, starts all rooms.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing is left running.
+    /// [`NodeError`]; the data directory is released, and nothing is sent any more.
     pub async fn start(self) -> Result<Node, NodeError> {
-        let Self { config, store } = self;
+        let store = self.store.clone();
+        let started = Box::pin(self.start_rooms()).await;
+        if started.is_err() {
+            let _ = store.shutdown().await;
+        }
+        started
+    }
+
+    async fn start_rooms(self) -> Result<Node, NodeError> {
+        let Self { config, store, safety, monitor, disk } = self;
         recovery::check_boot(&store, config.me).await.map_err(NodeError::Other)?;
         let listeners = Listeners::bind(&config.parameters.listen).await?;
         let committee = Arc::new(config.committee.clone());
@@ -422,6 +503,7 @@ impl Opened {
             config,
             committee: committee.clone(),
             store: store.clone(),
+            disk,
             metrics,
             inputs,
         };
@@ -441,6 +523,7 @@ impl Opened {
             status,
             maker: maker.clone(),
             intake: intake.clone(),
+            disk: commons.disk.clone(),
             metrics: commons.metrics.clone(),
             failure: failure.clone(),
             closing: commons.closing.clone(),
@@ -451,13 +534,16 @@ impl Opened {
             server: server.clone(),
             payload: payload.clone(),
             intake: intake.clone(),
+            disk: commons.disk.clone(),
             metrics: commons.metrics.clone(),
         };
+        commons.refetch(&payload, &intake);
         let rooms = Rooms {
             committee: committee.clone(),
             me: commons.config.me,
             store: store.clone(),
             durability: commons.config.parameters.durability,
+            safety: safety.clone(),
             links: links.clone(),
             fetcher: commons.fetcher(&links),
             payload,
@@ -483,11 +569,12 @@ impl Opened {
         supervisor.maker(maker_task);
         supervisor.execution(execution.task);
         supervisor.store(store.clone());
+        supervisor.disk(monitor);
         supervisor.http(listeners.http, view.clone());
         commons.spawn_clients(listeners.clients, maker, execution.log, &view);
         commons.announce();
         let (closing, stopping) = (commons.closing, commons.stopping);
-        Ok(Node { committee, store, links, failure, cause, closing, stopping, view })
+        Ok(Node { committee, store, safety, links, failure, cause, closing, stopping, view })
     }
 }
 

@@ -26,6 +26,8 @@ use rorqual_config::{AuthorityIndex, ChainId, Digest};
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, Round, Sequence};
 use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, StoreError, WriteBatch};
 
+use crate::consensus::safety;
+
 /// Payload batches.
 pub const PAYLOAD: Column = Column("payload");
 /// Linked blocks of everybody.
@@ -66,6 +68,8 @@ impl Meta {
     pub const BEGINS: &'static [u8] = b"begins";
     /// The kernel's boot id, stored with own blocks under durability `os`.
     pub const BOOT_ID: &'static [u8] = b"boot id";
+    /// Begins the names of rows with payload that is to be fetched again, see [`crate::sync::refetch`].
+    pub const REFETCH: &'static [u8] = b"refetch ";
 }
 
 /// Whose data directory this is.
@@ -124,7 +128,8 @@ pub fn create_data_dir(path: &Path, chain_id: ChainId, me: AuthorityIndex) -> Re
         store.write_batch(batch, Durability::Synced).await?;
         store.shutdown().await
     };
-    runtime.block_on(create).map_err(|error: StoreError| format!("cannot create {}: {error}", path.display()))
+    runtime.block_on(create).map_err(|error: StoreError| format!("cannot create {}: {error}", path.display()))?;
+    safety::create(path, safety::Record::first(chain_id, me))
 }
 
 /// `author | sequence | digest`.
@@ -245,7 +250,25 @@ pub fn open_data_dir(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|_| DirectoryError::Foreign { path: name.clone() })?;
-    let record = runtime.block_on(store.read(META, Meta::IDENTITY))?;
+    let record = runtime.block_on(store.read(META, Meta::IDENTITY));
+    let checked = record.map_err(DirectoryError::Store).and_then(|record| check_identity(name, record, chain_id, me));
+    match checked {
+        Ok(()) => Ok(store),
+        Err(error) => {
+            // The process may end at once: the database must not be closing in the background then.
+            let _ = runtime.block_on(store.shutdown());
+            Err(error)
+        }
+    }
+}
+
+/// Whether a directory with this identity record is that of member `me` of `chain_id`.
+fn check_identity(
+    name: String,
+    record: Option<Bytes>,
+    chain_id: ChainId,
+    me: AuthorityIndex,
+) -> Result<(), DirectoryError> {
     let identity = record.and_then(|bytes| decode::<Identity>(&bytes).ok());
     let Some(found) = identity else {
         return Err(DirectoryError::Foreign { path: name });
@@ -259,5 +282,5 @@ pub fn open_data_dir(
         let (found, expected) = (describe(found.chain_id, found.me), describe(chain_id, me));
         return Err(DirectoryError::Mismatch { path: name, found, expected });
     }
-    Ok(store)
+    Ok(())
 }

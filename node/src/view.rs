@@ -1,5 +1,8 @@
 //! What outsiders see of a node: status, readiness, gauges. Reads, never decides.
 
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use rorqual_config::committee::AuthoritySet;
@@ -11,10 +14,12 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::backup;
 use crate::batch::Maker;
 use crate::batch::intake::Intake;
 use crate::clients::ClientsHandle;
 use crate::consensus::ConsensusStatus;
+use crate::disk::Disk;
 use crate::execution::log::LogReader;
 use crate::http::{Check, Operator};
 use crate::metrics::{Gauge, Metrics, names};
@@ -38,6 +43,8 @@ pub struct ViewSetup {
     pub maker: Maker,
     /// Others' payload.
     pub intake: Intake,
+    /// Room on the disk.
+    pub disk: Disk,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Set once a part has failed.
@@ -113,6 +120,9 @@ impl View {
             Gauge::labelled(names::QUEUE_BYTES, "queue", "seal", self.setup.maker.queued_bytes() as f64),
             Gauge::labelled(names::QUEUE_BYTES, "queue", "undelivered", self.setup.intake.undelivered_bytes() as f64),
         ];
+        let disk = self.setup.disk.state();
+        gauges.push(Gauge::plain(names::DISK_FREE_BYTES, disk.free as f64));
+        gauges.push(Gauge::plain(names::DISK_LEVEL, f64::from(disk.level as u8)));
         let store = self.setup.store.statistics();
         gauges.push(Gauge::labelled(names::QUEUE_BYTES, "queue", "store", store.queue_bytes as f64));
         for (what, value) in status.counters() {
@@ -173,6 +183,7 @@ impl Operator for View {
                 ),
             ),
             check("caught-up", status.lag <= READY_LAG, format!("{} commits behind", status.lag)),
+            Check { name: "disk", result: self.setup.disk.state().trouble().map_or(Ok(()), Err) },
         ]
     }
 
@@ -181,6 +192,7 @@ impl Operator for View {
         let applied = self.setup.log.applied();
         let config = &self.setup.config;
         let sizes = self.setup.store.sizes();
+        let disk = self.setup.disk.state();
         json!({
             "name": config.committee.member(config.me).name,
             "index": config.me.0,
@@ -197,8 +209,14 @@ impl Operator for View {
             "log_begins": applied.begins,
             "peers": self.peers(),
             "disk_bytes": sizes.iter().map(|column| column.disk_bytes).sum::<u64>(),
+            "disk": { "level": disk.level.name(), "free_bytes": disk.free, "reserve_bytes": disk.reserve },
             "failure": self.setup.failure.borrow().clone(),
         })
+    }
+
+    fn backup(&self, output: PathBuf) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
+        let (store, of) = (self.setup.store.clone(), backup::name_of(&self.setup.config));
+        Box::pin(async move { backup::make(&store, &output, &of).await })
     }
 
     fn metrics(&self) -> String {

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use crate::batch::{Durability, Operation, WriteBatch};
@@ -15,6 +14,7 @@ use crate::error::StoreError;
 use crate::queue::{BATCH_OVERHEAD, Job, Reply};
 use crate::reclaim::Span;
 use crate::shared::Shared;
+use crate::sync::thread::{self, JoinHandle};
 use crate::syncer;
 
 /// Bytes of batches that become one engine write: many small ones do, and nobody waits for tens of megabytes of others.

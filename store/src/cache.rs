@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// What an entry costs beside its bytes.
 const ENTRY_OVERHEAD: usize = 128;

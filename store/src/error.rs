@@ -35,7 +35,7 @@ pub enum StoreError {
     },
     /// Stored bytes do not pass their check.
     #[error(
-        "stored data is damaged ({detail}); restore the data directory from a backup or let the node fetch it anew"
+        "stored data is damaged ({detail}); stop the node, see what is wrong with `rorqual verify-store`, salvage with `rorqual repair`"
     )]
     Corruption {
         /// What the engine said.
@@ -48,10 +48,12 @@ pub enum StoreError {
         detail: String,
     },
     /// Another store, in this process or another one, has the directory open.
-    #[error("the data directory {} is in use by another process; stop it, or give this node another directory", path.display())]
+    #[error("the data directory {} is in use by {}; stop it, or give this node another directory", path.display(), process(*holder))]
     Locked {
         /// The directory.
         path: PathBuf,
+        /// The process that has it, where the system tells.
+        holder: Option<u32>,
     },
     /// The directory was written by another version of this program, or by another program.
     #[error("the data directory {} cannot be used: {detail}", path.display())]
@@ -85,6 +87,14 @@ pub enum StoreError {
         /// The first failure, in words.
         reason: String,
     },
+}
+
+fn process(holder: Option<u32>) -> String {
+    match holder {
+        Some(process) if process == std::process::id() => "this process itself".to_string(),
+        Some(process) => format!("process {process}"),
+        None => "another process".to_string(),
+    }
 }
 
 impl StoreError {
@@ -138,7 +148,8 @@ mod tests {
             StoreError::Full { queue_bytes: 1 },
             StoreError::Closed,
             StoreError::DiskFull { detail: "d".into() },
-            StoreError::Locked { path: "/x".into() },
+            StoreError::Locked { path: "/x".into(), holder: Some(4711) },
+            StoreError::Locked { path: "/x".into(), holder: None },
             StoreError::Failed { reason: "r".into() },
         ];
         for error in errors {

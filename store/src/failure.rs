@@ -4,11 +4,11 @@
 //! retried. Whoever opens the directory again finds out what survived.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
 use crate::error::StoreError;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Holds the first failure once there is one.
 #[derive(Debug)]

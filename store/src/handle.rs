@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -16,9 +15,9 @@ use crate::error::{Refused, StoreError};
 use crate::memory::MemoryEngine;
 use crate::options::{Column, Columns, Options};
 use crate::queue::{Job, Place};
-use crate::rocks::RocksEngine;
 use crate::shared::Shared;
 use crate::statistics::{ColumnSize, Statistics};
+use crate::sync::atomic::Ordering;
 
 /// A handle to an open store. Clones share the store; all methods take `&self`.
 ///
@@ -47,22 +46,6 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the database in the directory `path`, on threads of its own; needs no runtime.
-    ///
-    /// Blocks until the log of the last run is read back: call it before the runtime starts, or from
-    /// `tokio::task::spawn_blocking`. A missing database is created if [`Options::create_if_missing`] says so, and its
-    /// creation survives a power cut once this returns.
-    ///
-    /// # Errors
-    /// [`StoreError::Options`], [`StoreError::Missing`], [`StoreError::Locked`] while another process (or another store of
-    /// this one) has the directory open, [`StoreError::Format`] for a directory of another version or with other columns,
-    /// [`StoreError::Corruption`], [`StoreError::DiskFull`], [`StoreError::Io`].
-    pub fn open(path: &Path, options: Options) -> Result<Store, StoreError> {
-        options.validate()?;
-        let engine = RocksEngine::open(path, &options)?;
-        Store::start(Box::new(engine), &options)
-    }
-
     /// A store that keeps everything in memory and nothing after the last handle is gone. It behaves like the one on disk
     /// otherwise, except that it makes no checkpoints.
     ///

@@ -52,6 +52,8 @@ mod handle;
 mod log_file;
 mod memory;
 mod notify;
+pub mod offline;
+mod open;
 mod options;
 mod queue;
 mod readers;
@@ -64,6 +66,7 @@ mod rocks_open;
 mod segments;
 mod shared;
 mod statistics;
+mod sync;
 mod syncer;
 mod verify;
 mod waiters;
@@ -76,7 +79,7 @@ pub use handle::Store;
 pub use options::{Column, ColumnOptions, Options};
 pub use rocks_backup::AMNESIA_FILE;
 pub use statistics::{ColumnSize, SegmentAccess, SegmentStatistics, Statistics};
-pub use verify::{Damage, DamageKind, Report, verify};
+pub use verify::{ColumnReport, Damage, DamageKind, Report, verify, verify_entries};
 
 #[cfg(test)]
 mod tests;

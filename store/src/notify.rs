@@ -5,12 +5,13 @@
 //! write.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::StoreError;
+use crate::sync::{Mutex, MutexGuard};
 use crate::waiters::{Ticket, Waiters};
 
 const SHARDS: usize = 16;

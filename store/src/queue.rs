@@ -5,12 +5,13 @@
 //! queue's bytes and by what live callers hold themselves.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use tokio::sync::oneshot;
 
 use crate::batch::{Durability, WriteBatch};
 use crate::error::StoreError;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a batch costs beside its operations; a synced one keeps this place until its sync is done.
 pub(crate) const BATCH_OVERHEAD: usize = 128;

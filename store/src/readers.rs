@@ -4,12 +4,13 @@
 //! gives its place back, and a request that nobody waits for any more is skipped.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::engine::Engine;
 use crate::error::StoreError;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 type Request = Box<dyn FnOnce(&dyn Engine) + Send>;
 

@@ -4,10 +4,12 @@
 //! appended to and pruned is hardly ever compacted: its trees hold keys alone and stay small. So the store asks for it, at
 //! most once in a while for each column, over all ranges deleted since. Such a compaction reads keys, not values.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The shortest time between two compactions of a column.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -14,6 +14,7 @@ use rocksdb::{Cache, ColumnFamily, CompactOptions, DB, DBRawIterator, ErrorKind,
 use crate::batch::WriteBatch;
 use crate::engine::{Direction, Engine, EngineSize, EngineStatistics, Lookup, Page, Range};
 use crate::error::StoreError;
+use crate::offline;
 use crate::options::{Columns, Options};
 use crate::reclaim::Span;
 use crate::rocks_group::{Group, Target};
@@ -318,7 +319,7 @@ pub(crate) fn translate(path: &Path, error: &rocksdb::Error) -> StoreError {
         return StoreError::DiskFull { detail };
     }
     if text.contains("lock file") || text.contains("lock hold by current process") {
-        return StoreError::Locked { path: path.to_path_buf() };
+        return StoreError::Locked { path: path.to_path_buf(), holder: offline::holder(path) };
     }
     match error.kind() {
         ErrorKind::Corruption => StoreError::Corruption { detail },

@@ -192,7 +192,7 @@ fn refuse_columns(
     Err(StoreError::Format { path: path.to_path_buf(), detail })
 }
 
-fn open_with(path: &Path, options: &Options, cache: &Cache, create: bool) -> Result<DB, StoreError> {
+pub(crate) fn open_with(path: &Path, options: &Options, cache: &Cache, create: bool) -> Result<DB, StoreError> {
     let mut database = database_options(options);
     database.create_if_missing(create);
     database.create_missing_column_families(create);
@@ -235,11 +235,14 @@ fn int(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-fn database_options(options: &Options) -> rocksdb::Options {
+pub(crate) fn database_options(options: &Options) -> rocksdb::Options {
     let mut database = rocksdb::Options::default();
     // After a crash the end of the log may be torn. Reading up to there loses nothing that was synced and never needs an
     // operator; refusing a torn log would keep a killed node from starting.
+    // What is lost *before* its end RocksDB cannot see: that is what a node's safety record is for.
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    // Every block and record is checked when it is read; a table that is missing or of another size refuses to open.
+    database.set_paranoid_checks(true);
     database.set_max_total_wal_size(options.max_wal_bytes);
     database.set_db_write_buffer_size(options.write_buffer_bytes);
     database.set_max_background_jobs(int(options.max_background_jobs.max(1)));

@@ -1,7 +1,6 @@
 //! What the handles and the store's threads have in common.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -14,6 +13,7 @@ use crate::options::{Columns, Options};
 use crate::queue::Queue;
 use crate::readers::Readers;
 use crate::reclaim::Reclaim;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::syncer::SyncQueue;
 
 /// The state of one open store.

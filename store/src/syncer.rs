@@ -3,10 +3,11 @@
 //! The writer hands over batches *after* it has applied them, and the syncer takes all that are there *before* it starts
 //! a sync. While a sync runs the writer goes on applying, and the next sync covers all of that.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::queue::{BATCH_OVERHEAD, Reply};
 use crate::shared::Shared;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
 struct State {

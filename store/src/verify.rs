@@ -9,14 +9,17 @@ use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, DBRecoveryMode, ReadOptions};
 
 use crate::error::StoreError;
-use crate::log_file::{self, LogState};
-use crate::options::{ColumnOptions, Options};
+use crate::log_file::{self, LogEnd, LogFile};
+use crate::options::{Column, ColumnOptions, Options};
 use crate::rocks::translate;
 use crate::rocks_open;
 use crate::segments::file::SegmentFolder;
 use crate::segments::ledger::Segment;
 use crate::segments::reference::{Reference, Stored};
 use crate::segments::{hexadecimal, read_record, recovery};
+
+/// The caller's check of an entry.
+type Check<'a> = dyn FnMut(Column, &[u8], &[u8]) -> Result<(), String> + 'a;
 
 /// Damages beyond this number are counted, not listed.
 const MAX_DAMAGES: usize = 1000;
@@ -29,6 +32,8 @@ pub enum DamageKind {
     Record,
     /// The accounting of a segment does not agree with the index. No value is affected; space may come back too late.
     Accounting,
+    /// An entry is intact, and the caller says that it is not what it should be.
+    Entry,
     /// A table of RocksDB: an unknown part of its keys is affected.
     Table,
     /// RocksDB's log, before its end: what was written after it is lost to the next start, synced or not.
@@ -48,7 +53,7 @@ pub struct Damage {
     pub file: PathBuf,
     /// Where in the file, in bytes.
     pub offset: Option<u64>,
-    /// The column of the affected key, if one key is affected.
+    /// The column of the affected key or table, if it is known.
     pub column: Option<&'static str>,
     /// The affected key, if one key is affected.
     pub key: Option<Bytes>,
@@ -62,17 +67,38 @@ impl fmt::Display for Damage {
         if let Some(offset) = self.offset {
             write!(formatter, " at offset {offset}")?;
         }
-        if let (Some(column), Some(key)) = (self.column, &self.key) {
-            write!(formatter, ", key {} of column {column}", hexadecimal(key))?;
+        match (self.column, &self.key) {
+            (Some(column), Some(key)) => write!(formatter, ", key {} of column {column}", hexadecimal(key))?,
+            (Some(column), None) => write!(formatter, ", column {column}")?,
+            (None, _) => {}
         }
         write!(formatter, ": {}", self.detail)
     }
+}
+
+/// What was read of one column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnReport {
+    /// The column.
+    pub column: &'static str,
+    /// Entries that could be read.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// CRC-32C over all of them in order: equal before and after means that nothing changed.
+    pub checksum: u32,
+    /// Whether it was read to its end.
+    pub complete: bool,
 }
 
 /// What [`verify`] has read and found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
+    /// Every column, in the order it was given; none if the database cannot be opened.
+    pub columns: Vec<ColumnReport>,
+    /// Every log of RocksDB, oldest first.
+    pub log_files: Vec<LogFile>,
     /// Tables of RocksDB.
     pub tables: u64,
     /// Logs and lists of files of RocksDB.
@@ -118,8 +144,17 @@ impl Report {
 ///
 /// # Errors
 /// Damage is no error but part of the report. [`StoreError::Missing`] if there is no database, [`StoreError::Format`] for
-/// one of another version or with other columns, [`StoreError::Io`] for what cannot be read at all.
+/// one of another version or with other columns, [`StoreError::Io`] for a log or a directory that cannot be read.
 pub fn verify(path: &Path, columns: &[ColumnOptions]) -> Result<Report, StoreError> {
+    verify_entries(path, columns, &mut |_, _, _| Ok(()))
+}
+
+/// As [`verify`], and `check` looks at every key with its value, column by column in the order of the keys, and says what is
+/// wrong with it.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_entries(path: &Path, columns: &[ColumnOptions], check: &mut Check<'_>) -> Result<Report, StoreError> {
     let mut report = Report::default();
     match rocks_open::has_database(path) {
         Ok(true) => {}
@@ -134,13 +169,14 @@ pub fn verify(path: &Path, columns: &[ColumnOptions]) -> Result<Report, StoreErr
     let options = Options { create_if_missing: false, ..Options::with_columns(columns.to_vec()) };
     let database = match rocks_open::open_read_only(path, &options, DBRecoveryMode::PointInTime) {
         Ok(database) => database,
-        Err(StoreError::Corruption { detail }) => {
+        // A file that is missing is an error of the system.
+        Err(StoreError::Corruption { detail } | StoreError::Io { detail }) => {
             report.add(in_table(path, &detail, DamageKind::Database));
             return Ok(report);
         }
         Err(error) => return Err(error),
     };
-    Walk::new(path, columns, &database, &mut report)?.run()?;
+    Walk::new(path, columns, &database, &mut report, check)?.run()?;
     Ok(report)
 }
 
@@ -177,16 +213,25 @@ fn check_logs(path: &Path, report: &mut Report) -> Result<(), StoreError> {
     logs.push((DamageKind::Manifest, path.join(manifest.trim())));
     for (kind, file) in logs {
         report.logs += 1;
-        let detail = match log_file::check(&file) {
+        let found = log_file::read(&file);
+        if let (DamageKind::Log, Ok(found)) = (kind, &found) {
+            report.log_files.push(found.clone());
+        }
+        let detail = match found.map(|found| found.end) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (None, "it is missing".to_string()),
             Err(error) => return Err(failed(&file, &error)),
-            Ok(LogState::Intact) => continue,
-            Ok(LogState::Torn { .. }) if Some(&file) == newest.as_ref() => {
+            Ok(LogEnd::Whole) => continue,
+            Ok(LogEnd::Torn { .. }) if Some(&file) == newest.as_ref() => {
                 report.torn_log = Some(file);
                 continue;
             }
-            Ok(LogState::Torn { offset }) => (Some(offset), "it ends in the middle of a record".to_string()),
-            Ok(LogState::Damaged { offset }) => (Some(offset), "a record does not pass its check".to_string()),
+            Ok(LogEnd::Torn { at }) => (Some(at), "it ends in the middle of a record".to_string()),
+            Ok(LogEnd::Broken { at, lost }) => {
+                let detail = format!(
+                    "a record does not pass its check, and {lost} whole ones lie behind it, which a start does not read"
+                );
+                (Some(at), detail)
+            }
         };
         report.add(Damage { offset: detail.0, ..whole(kind, file, detail.1) });
     }
@@ -199,6 +244,7 @@ struct Walk<'a> {
     columns: &'a [ColumnOptions],
     database: &'a DB,
     report: &'a mut Report,
+    check: &'a mut Check<'a>,
     folder: SegmentFolder,
     segments: BTreeMap<u32, Segment>,
     /// References that need not be on disk yet.
@@ -214,6 +260,7 @@ impl<'a> Walk<'a> {
         columns: &'a [ColumnOptions],
         database: &'a DB,
         report: &'a mut Report,
+        check: &'a mut Check<'a>,
     ) -> Result<Walk<'a>, StoreError> {
         let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
         let mut complete = true;
@@ -224,6 +271,7 @@ impl<'a> Walk<'a> {
             columns,
             database,
             report,
+            check,
             folder: SegmentFolder::existing(path),
             segments: segments.into_iter().collect(),
             tail: tail.into_iter().map(|entry| (entry.column, entry.key)).collect(),
@@ -239,7 +287,7 @@ impl<'a> Walk<'a> {
             let family = self.database.cf_handle(name).ok_or(StoreError::UnknownColumn { column: name })?;
             if let Err(error) = self.column(family, column) {
                 self.complete = false;
-                self.table_damage(&error)?;
+                self.table_damage(&error, Some(name))?;
             }
         }
         self.tables()?;
@@ -249,10 +297,11 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn table_damage(&mut self, error: &rocksdb::Error) -> Result<(), StoreError> {
+    fn table_damage(&mut self, error: &rocksdb::Error, column: Option<&'static str>) -> Result<(), StoreError> {
         match translate(self.path, error) {
-            StoreError::Corruption { detail } => {
-                self.report.add(in_table(self.path, &detail, DamageKind::Database));
+            // A table that is missing is an error of the system.
+            StoreError::Corruption { detail } | StoreError::Io { detail } => {
+                self.report.add(Damage { column, ..in_table(self.path, &detail, DamageKind::Database) });
                 Ok(())
             }
             other => Err(other),
@@ -261,15 +310,31 @@ impl<'a> Walk<'a> {
 
     fn column(&mut self, family: &ColumnFamily, column: &ColumnOptions) -> Result<(), rocksdb::Error> {
         let mut entries = self.database.raw_iterator_cf_opt(family, checking());
+        let mut read = ColumnReport { column: column.name, entries: 0, bytes: 0, checksum: 0, complete: false };
         entries.seek_to_first();
         while let Some((key, entry)) = entries.item() {
             self.report.entries += 1;
-            if column.large_values {
-                self.entry(column.name, key, entry);
+            read.entries += 1;
+            read.bytes += (key.len() + entry.len()) as u64;
+            read.checksum = crc32c::crc32c_append(crc32c::crc32c_append(read.checksum, key), entry);
+            match column.large_values {
+                true => self.entry(column.name, key, entry),
+                false => self.content(column.name, key, entry),
             }
             entries.next();
         }
-        entries.status()
+        let result = entries.status();
+        read.complete = result.is_ok();
+        self.report.columns.push(read);
+        result
+    }
+
+    /// Has the caller look at a value.
+    fn content(&mut self, column: &'static str, key: &[u8], value: &[u8]) {
+        if let Err(detail) = (self.check)(Column(column), key, value) {
+            let (column, key) = (Some(column), Some(Bytes::copy_from_slice(key)));
+            self.report.add(Damage { column, key, ..whole(DamageKind::Entry, self.path.to_path_buf(), detail) });
+        }
     }
 
     fn entry(&mut self, column: &'static str, key: &[u8], entry: &[u8]) {
@@ -282,7 +347,7 @@ impl<'a> Walk<'a> {
             detail,
         };
         match Stored::decode(entry) {
-            Some(Stored::Inline(_)) => {}
+            Some(Stored::Inline(value)) => self.content(column, key, value),
             None => {
                 let detail = "the entry is neither a value nor a reference to one".to_string();
                 self.report.add(damage(DamageKind::Database, self.path.to_path_buf(), None, detail));
@@ -290,7 +355,10 @@ impl<'a> Walk<'a> {
             Some(Stored::Segment(reference)) => {
                 let live = self.live.entry(reference.segment).or_default();
                 *live = (live.0.saturating_add(reference.record_bytes(key)), live.1 + 1);
-                let Some(problem) = self.record(column, key, &reference) else { return };
+                let problem = match self.record(column, key, &reference) {
+                    Ok(value) => return self.content(column, key, &value),
+                    Err(problem) => problem,
+                };
                 if self.tail.contains(&(column.to_string(), Bytes::copy_from_slice(key))) {
                     self.report.lost_unsynced += 1;
                     return;
@@ -301,17 +369,17 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What is wrong with a record.
-    fn record(&mut self, column: &str, key: &[u8], reference: &Reference) -> Option<String> {
+    /// The value of a record, or what is wrong with it.
+    fn record(&mut self, column: &str, key: &[u8], reference: &Reference) -> Result<Bytes, String> {
         match read_record(&self.folder, column, key, reference) {
-            Ok(Some(_)) => {
+            Ok(Some(value)) => {
                 self.report.records += 1;
                 self.report.record_bytes += reference.length;
-                None
+                Ok(value)
             }
-            Ok(None) if !self.folder.path_of(reference.segment).exists() => Some("the file is missing".to_string()),
-            Ok(None) => Some("the record does not pass its check".to_string()),
-            Err(error) => Some(error.to_string()),
+            Ok(None) if !self.folder.path_of(reference.segment).exists() => Err("the file is missing".to_string()),
+            Ok(None) => Err("the record does not pass its check".to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -331,7 +399,8 @@ impl<'a> Walk<'a> {
                 entries.next();
             }
             if let Err(error) = entries.status() {
-                self.table_damage(&error)?;
+                let column = self.columns.iter().find(|column| column.name == file.column_family_name);
+                self.table_damage(&error, column.map(|column| column.name))?;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
+use rorqual_store::offline::Lock;
 use rorqual_store::{
     ColumnOptions, Damage, DamageKind, Direction, Durability, Options, SegmentAccess, Store, StoreError, WriteBatch,
     verify,
@@ -120,7 +121,8 @@ async fn a_second_store_of_the_same_process_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("db");
     let store = Store::open(&path, options()).expect("a database");
-    assert_eq!(Store::open(&path, options()).err(), Some(StoreError::Locked { path: path.clone() }));
+    let error = Store::open(&path, options()).err();
+    assert_eq!(error, Some(StoreError::Locked { path: path.clone(), holder: Some(std::process::id()) }));
     assert_eq!(soon(store.write(SMALL, "key", "value")).await, Ok(()));
 }
 
@@ -206,7 +208,9 @@ fn a_directory_that_another_process_has_open_is_refused() {
     let path = folder.path().join("db");
     let mut child = Helper::start("writes_until_it_is_killed", &path);
     child.lines(1);
-    assert_eq!(Store::open(&path, options()).err(), Some(StoreError::Locked { path: path.clone() }));
+    let holder = Some(child.child.id());
+    assert_eq!(Store::open(&path, options()).err(), Some(StoreError::Locked { path: path.clone(), holder }));
+    assert_eq!(Lock::take(&path).err(), Some(StoreError::Locked { path: path.clone(), holder }));
     child.kill();
     assert!(Store::open(&path, options()).is_ok());
 }

@@ -9,6 +9,7 @@ use rorqual_protocol::types::{BatchKey, Delivery, Sequence};
 use rorqual_store::{Durability, Store, WriteBatch};
 
 use super::quota::Quota;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::schema;
 
@@ -23,6 +24,7 @@ struct Inner {
     committee: Arc<Committee>,
     me: AuthorityIndex,
     store: Store,
+    disk: Disk,
     quotas: Vec<Mutex<Quota>>,
     wanted: Mutex<HashSet<BatchKey>>,
     metrics: Arc<Metrics>,
@@ -35,6 +37,7 @@ impl Intake {
         committee: Arc<Committee>,
         me: AuthorityIndex,
         store: Store,
+        disk: Disk,
         highest: &[Sequence],
         quota: u64,
         metrics: Arc<Metrics>,
@@ -42,7 +45,7 @@ impl Intake {
         let rules = committee.protocol();
         let (window, ahead) = (rules.replay_window, rules.sequence_ahead);
         let quotas = highest.iter().map(|h| Mutex::new(Quota::new(window, ahead, quota, *h))).collect();
-        Self(Arc::new(Inner { committee, me, store, quotas, wanted: Mutex::default(), metrics }))
+        Self(Arc::new(Inner { committee, me, store, disk, quotas, wanted: Mutex::default(), metrics }))
     }
 
     fn quota(&self, author: AuthorityIndex) -> MutexGuard<'_, Quota> {
@@ -55,6 +58,9 @@ impl Intake {
 
     /// Whether a chunk of this batch from `peer` is taken. `key.author` is in the committee.
     pub fn admits(&self, peer: AuthorityIndex, key: &BatchKey, total: u32) -> bool {
+        if !self.0.disk.takes_from_peers() {
+            return false;
+        }
         if self.wanted().contains(key) {
             return true;
         }
@@ -95,6 +101,11 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// This batch was delivered before it came: it does not count against its author.
+    pub fn settled(&self, key: &BatchKey) {
+        self.quota(key.author).delivered(key);
     }
 
     /// A commit delivered these batches: they no longer count against their authors.

@@ -3,7 +3,8 @@
 //! One task. It takes submissions in order; a submission never spans two batches. A batch is sealed when the next submission
 //! does not fit, when it holds `max_bytes`, or `max_delay` after its first submission. Sealing waits while the sequence limit
 //! of consensus is reached or fewer than a quorum of peers has room; then submissions pile up to `queue_bytes` and further
-//! ones are refused as [`Busy::Full`]. Consensus hears of batches in ascending order, each when its write is applied.
+//! ones are refused as [`Busy::Full`]. While the disk is nearly full new ones are refused, and at its standstill nothing is
+//! sealed. Consensus hears of batches in ascending order, each when its write is applied.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::spread::Spreader;
 use super::{Busy, Pending};
 use crate::clients::receipts::Receipts;
+use crate::disk::Disk;
 use crate::metrics::{Metrics, Stages};
 use crate::schema;
 
@@ -42,6 +44,7 @@ struct Shared {
     bytes: AtomicUsize,
     limit: usize,
     closed: AtomicBool,
+    disk: Disk,
 }
 
 /// What a maker is made of.
@@ -60,6 +63,8 @@ pub struct MakerSetup {
     pub spreader: Spreader,
     /// Keeps own batches.
     pub store: Store,
+    /// Whether there is room for them.
+    pub disk: Disk,
     /// Learns which submissions went into which batch.
     pub receipts: Receipts,
     /// Times the stages of own batches.
@@ -74,8 +79,12 @@ impl Maker {
     /// Makes the handle and the task. The task ends when `shutdown` is cancelled and everything taken is sealed, or with an
     /// error of the store.
     pub fn new(setup: MakerSetup) -> (Self, impl Future<Output = Result<(), StoreError>>) {
-        let shared =
-            Arc::new(Shared { bytes: AtomicUsize::new(0), limit: setup.queue_bytes, closed: AtomicBool::new(false) });
+        let shared = Arc::new(Shared {
+            bytes: AtomicUsize::new(0),
+            limit: setup.queue_bytes,
+            closed: AtomicBool::new(false),
+            disk: setup.disk.clone(),
+        });
         // Bounded by `Shared::bytes`, which admits by size and not by count.
         let (queue, submissions) = mpsc::unbounded_channel();
         let task = Task {
@@ -98,6 +107,9 @@ impl Maker {
     pub fn try_submit(&self, pending: Pending) -> Result<(), (Pending, Busy)> {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err((pending, Busy::ShuttingDown));
+        }
+        if !self.shared.disk.takes_submissions() {
+            return Err((pending, Busy::DiskNearlyFull));
         }
         let size = weight(&pending);
         let before = self.shared.bytes.fetch_add(size, Ordering::AcqRel);
@@ -204,7 +216,9 @@ impl Task {
     }
 
     fn may_seal(&self) -> bool {
-        self.next < *self.setup.seal_below.borrow() && self.setup.spreader.has_room(self.open.bytes)
+        self.next < *self.setup.seal_below.borrow()
+            && self.shared.disk.takes_from_peers()
+            && self.setup.spreader.has_room(self.open.bytes)
     }
 
     fn next_wake(&self) -> Instant {

@@ -29,4 +29,6 @@ pub enum Busy {
     Full,
     /// The node is stopping: go to another one.
     ShuttingDown,
+    /// The disk is nearly full: go to another one.
+    DiskNearlyFull,
 }

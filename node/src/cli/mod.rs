@@ -1,20 +1,25 @@
 //! The command line: one file a command. Exit codes: 0 fine; 2 wrong usage, a file missing or invalid, a wrong key, a data
 //! directory of another format or chain; 1 everything else.
 
+pub mod backup;
 pub mod certificate;
 pub mod config;
 pub mod error;
 pub mod init;
+pub mod inspect;
 pub mod keygen;
 pub mod link;
 pub mod log;
 pub mod read;
+pub mod repair;
+pub mod restore;
 pub mod run;
 pub mod service_manager;
 pub mod status;
 pub mod submit;
 pub mod testnet;
 pub mod verify;
+pub mod verify_store;
 
 use std::process::ExitCode;
 
@@ -53,6 +58,16 @@ enum Command {
     Certificate(certificate::Args),
     /// Check a commit certificate with the committee's public keys alone
     Verify(verify::Args),
+    /// Show what is in a data directory; works beside a running node
+    Inspect(inspect::Args),
+    /// Read everything in a data directory and name each damage
+    VerifyStore(verify_store::Args),
+    /// Salvage what is intact in a damaged data directory
+    Repair(repair::Args),
+    /// Copy a node's data, while it runs or while it does not
+    Backup(backup::Args),
+    /// Put a backup in the place of a data directory that is not there
+    Restore(restore::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -69,6 +84,11 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Certificate(args) => certificate::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::VerifyStore(args) => verify_store::run(args),
+        Command::Repair(args) => repair::run(args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

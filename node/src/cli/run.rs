@@ -44,7 +44,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
         let manager = ServiceManager::of_environment();
         manager.ready();
         tokio::select! {
-            reason = node.failed() => return Err(into_cli(reason)),
+            reason = node.failed() => {
+                node.release().await;
+                return Err(into_cli(reason));
+            }
             _ = terminate.recv() => info!("SIGTERM: draining"),
             _ = interrupt.recv() => info!("SIGINT: draining"),
         }

@@ -218,6 +218,7 @@ impl Connection {
             pending.slot.refuse(match busy {
                 Busy::Full => Refusal::Overloaded { retry_after_ms: gate.retry_after_ms() },
                 Busy::ShuttingDown => Refusal::ShuttingDown,
+                Busy::DiskNearlyFull => Refusal::DiskNearlyFull,
             });
         }
         Ok(())

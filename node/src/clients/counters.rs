@@ -85,6 +85,8 @@ counters! {
     refused_too_many_live_ids,
     /// Refused: malformed.
     refused_malformed,
+    /// Refused: no room on the disk.
+    refused_disk_nearly_full,
 }
 
 impl Counters {
@@ -100,6 +102,7 @@ impl Counters {
             Outcome::Refused(Refusal::DeadlineTooFar) => &self.refused_deadline_too_far,
             Outcome::Refused(Refusal::TooManyLiveIds) => &self.refused_too_many_live_ids,
             Outcome::Refused(Refusal::Malformed) => &self.refused_malformed,
+            Outcome::Refused(Refusal::DiskNearlyFull) => &self.refused_disk_nearly_full,
         };
         counter.bump();
     }

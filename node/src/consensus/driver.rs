@@ -101,7 +101,7 @@ impl Consensus {
         let input = tokio::select! {
             biased;
             Some((token, result)) = next_persisted(&mut self.effects.persists), if !self.effects.persists.is_empty() => {
-                result.map_err(Stop::Store)?;
+                result?;
                 Input::Persisted(token)
             }
             Some((index, state)) = self.executed.recv() => self.on_executed(index, state),

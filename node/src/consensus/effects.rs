@@ -12,13 +12,14 @@ use rorqual_config::parameters;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Lane, Links};
 use rorqual_protocol::input::{Tip, Token};
-use rorqual_protocol::types::{CommitIndex, Delivery, Sequence, VerifiedBlock};
+use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 use rorqual_protocol::{Effect, Halt, Input, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::recovery::boot_id;
+use super::safety::SafetyRecord;
 use crate::batch::intake::Intake;
 use crate::metrics::{Metrics, Stages};
 use crate::peers::message::{Message, join};
@@ -37,6 +38,8 @@ pub struct Rooms {
     pub store: Store,
     /// What `sync` means.
     pub durability: parameters::Durability,
+    /// Remembers, outside the store, how far own blocks were durable.
+    pub safety: Arc<SafetyRecord>,
     /// Sends.
     pub links: Links,
     /// Fetches blocks and commits.
@@ -57,7 +60,7 @@ pub struct Rooms {
     pub metrics: Arc<Metrics>,
 }
 
-type Persisted = std::pin::Pin<Box<dyn Future<Output = (Token, Result<(), StoreError>)> + Send>>;
+type Persisted = std::pin::Pin<Box<dyn Future<Output = (Token, Result<(), Stop>)> + Send>>;
 
 /// Carries out effects.
 pub struct Effects {
@@ -72,6 +75,8 @@ pub struct Effects {
     boot_id: String,
     /// The oldest own batch with a record on disk.
     sealed_from: Sequence,
+    /// The newest own block written since the last durable point began.
+    own_round: Option<Round>,
 }
 
 impl Effects {
@@ -84,6 +89,7 @@ impl Effects {
             timer: None,
             boot_id: boot_id(),
             sealed_from,
+            own_round: None,
         }
     }
 
@@ -144,29 +150,49 @@ impl Effects {
         }
     }
 
+    /// Writes, and waits only while the store's queue is full. An own block also needs the safety record of the one before it:
+    /// both syncs run side by side.
     async fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>) -> Result<(), Stop> {
-        let durability = match (sync, self.rooms.durability) {
-            (true, parameters::Durability::Synced) => Durability::Synced,
-            _ => Durability::Buffered,
-        };
+        let synced = sync && self.rooms.durability == parameters::Durability::Synced;
+        let durability = if synced { Durability::Synced } else { Durability::Buffered };
+        // A step with many writes comes in several parts, of which the last one is synced.
+        self.own_round = writes.iter().filter_map(|write| self.own_round(write)).max().max(self.own_round);
+        let own_round = if sync { self.own_round.take() } else { None };
+        let recorded = own_round.map(|_| self.rooms.safety.write(synced));
         let mut batch = WriteBatch::new();
         for write in writes {
             self.put(&mut batch, write);
         }
         let completion = match self.rooms.store.try_write_batch(batch, durability) {
-            Ok(completion) => completion,
+            Ok(completion) => Some(completion),
             Err(refused) => {
                 self.rooms.store.write_batch(refused.batch, durability).await.map_err(Stop::Store)?;
-                if let Some(token) = token {
-                    self.persists.push(Box::pin(async move { (token, Ok(())) }));
-                }
-                return Ok(());
+                None
             }
         };
-        if let Some(token) = token {
-            self.persists.push(Box::pin(async move { (token, completion.await) }));
-        }
+        let Some(token) = token else { return Ok(()) };
+        let safety = self.rooms.safety.clone();
+        self.persists.push(Box::pin(async move {
+            let result = async {
+                if let Some(completion) = completion {
+                    completion.await.map_err(Stop::Store)?;
+                }
+                if let Some(recorded) = recorded {
+                    recorded.done().await.map_err(Stop::Safety)?;
+                }
+                own_round.into_iter().for_each(|round| safety.completed(round));
+                Ok(())
+            };
+            (token, result.await)
+        }));
         Ok(())
+    }
+
+    fn own_round(&self, write: &Write) -> Option<Round> {
+        match write {
+            Write::Block(block) if block.author() == self.rooms.me => Some(block.round()),
+            _ => None,
+        }
     }
 
     fn put(&self, batch: &mut WriteBatch, write: Write) {
@@ -295,12 +321,15 @@ pub enum Stop {
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
+    /// The safety record cannot be written: one sentence.
+    #[error("{0}")]
+    Safety(String),
     /// Another part of the node has ended.
     #[error("a neighbouring task has ended")]
     Closed,
 }
 
 /// Resolves with the next finished write.
-pub async fn next_persisted(persists: &mut FuturesUnordered<Persisted>) -> Option<(Token, Result<(), StoreError>)> {
+pub async fn next_persisted(persists: &mut FuturesUnordered<Persisted>) -> Option<(Token, Result<(), Stop>)> {
     persists.next().await
 }

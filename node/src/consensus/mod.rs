@@ -6,5 +6,6 @@
 pub mod driver;
 pub mod effects;
 pub mod recovery;
+pub mod safety;
 
 pub use driver::{Consensus, ConsensusSetup, ConsensusStatus};

@@ -1,11 +1,15 @@
 //! What the disk says before the first word.
 
+use std::path::Path;
+
 use rorqual_config::encoding::decode;
-use rorqual_config::{AuthorityIndex, Digest};
+use rorqual_config::{AuthorityIndex, ChainId, Digest};
 use rorqual_protocol::Recovered;
 use rorqual_protocol::types::{BatchRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
-use rorqual_store::{Column, Direction, Store, StoreError};
+use rorqual_store::offline::{Lock, LogEnd, View, read_logs};
+use rorqual_store::{Column, Direction, Options, Store, StoreError};
 
+use super::safety::{self, Amnesia, Testimony};
 use crate::schema::{self, Meta};
 
 /// Records read at once.
@@ -19,6 +23,9 @@ pub enum RecoveryError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file beside the database cannot be read: one sentence.
+    #[error("{0}")]
+    File(String),
     /// A record is not what its column holds.
     #[error("the record {key} in column `{column}` cannot be read: {reason}; restore the data directory from a backup")]
     Record {
@@ -29,6 +36,55 @@ pub enum RecoveryError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// What a data directory says about what was signed from it. Blocks; call it outside a runtime.
+///
+/// # Errors
+/// [`RecoveryError`]; nothing was changed.
+pub fn testimony(directory: &Path, store: &Store) -> Result<Testimony, RecoveryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| RecoveryError::File(error.to_string()))?;
+    let (never_signed, own_last) = runtime.block_on(async {
+        let never_signed = store.read(schema::META, Meta::NEVER_SIGNED).await?.is_some();
+        let newest = store.iterate(schema::OWN, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
+        let own_last = newest.first().map(|(key, _)| number(schema::OWN, key).map(Round)).transpose()?;
+        Ok::<_, RecoveryError>((never_signed, own_last))
+    })?;
+    let found = safety::read(directory).map_err(RecoveryError::File)?;
+    let forbidden = safety::forbidden(directory).map_err(RecoveryError::File)?;
+    Ok(Testimony { forbidden, found, never_signed, own_last })
+}
+
+/// Whether a log that is broken in its middle hides something that was signed. RocksDB would read it up to there and drop the
+/// rest for good; this looks before it does. A log that ends as a power cut leaves it costs one reading. Blocks.
+///
+/// # Errors
+/// [`Amnesia`] with the file; what else is wrong is found when the store opens.
+pub fn check_log(directory: &Path, options: &Options, chain_id: ChainId, me: AuthorityIndex) -> Result<(), Amnesia> {
+    // Whoever has the directory writes to its log.
+    let Ok(lock) = Lock::take(directory) else { return Ok(()) };
+    let broken = read_logs(directory).unwrap_or_default().into_iter().find_map(|log| match log.end {
+        LogEnd::Broken { at, lost } => Some((log.path, at, lost)),
+        _ => None,
+    });
+    let Some((path, at, lost)) = broken else { return Ok(()) };
+    let testimony = View::open(directory, options).ok().and_then(|view| {
+        let own_last = view.last(schema::OWN).ok()?.and_then(|(key, _)| schema::parse_number(&key)).map(Round);
+        let never_signed = view.read(schema::META, Meta::NEVER_SIGNED).ok()?.is_some();
+        let (found, forbidden) = (safety::read(directory).ok()?, safety::forbidden(directory).ok()?);
+        Some(Testimony { forbidden, found, never_signed, own_last })
+    });
+    drop(lock);
+    let Some(Err(Amnesia { reason })) = testimony.map(|testimony| testimony.judge(chain_id, me)) else {
+        return Ok(());
+    };
+    let path = path.display();
+    let reason = format!(
+        "{reason} (the log {path} is broken at byte {at}, with {lost} whole records behind it; nothing was changed)"
+    );
+    Err(Amnesia { reason })
 }
 
 /// Everything the core needs, and where own batches continue.

@@ -42,6 +42,10 @@ pub const PEER_BYTES: &str = "rorqual_peer_bytes";
 pub const QUEUE_BYTES: &str = "rorqual_queue_bytes";
 /// Bytes of a column. Labels: column, where.
 pub const STORE_BYTES: &str = "rorqual_store_bytes";
+/// Bytes that may still be written in the data directory: of the filesystem, or of the quota.
+pub const DISK_FREE_BYTES: &str = "rorqual_disk_free_bytes";
+/// What the node does about it: 0 ample, 1 low, 2 read-only, 3 standstill.
+pub const DISK_LEVEL: &str = "rorqual_disk_level";
 /// Counts of the store. Label: what.
 pub const STORE: &str = "rorqual_store";
 /// Counts and gauges of the core. Label: what.

@@ -2,7 +2,8 @@
 //!
 //! For every peer one task reads its priority stream and one its bulk stream. Blocks are decoded and their signatures checked
 //! here, in the task of the peer that sent them: a liar slows down its own stream only. A full mailbox stops the task and
-//! thereby the socket. Whatever breaks a rule is dropped, counted and charged to the sender; nothing here ends the node.
+//! thereby the socket. While the disk is all but full blocks are dropped; after it the core is told that the link is new, so that
+//! it asks for what it missed. Whatever breaks a rule is dropped, counted and charged to the sender; nothing here ends the node.
 
 use std::sync::Arc;
 
@@ -10,12 +11,13 @@ use bytes::Bytes;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Inbound, LinkEvent, PeerInbound, ReplyTo};
 use rorqual_protocol::Input;
-use rorqual_protocol::types::VerifiedBlock;
+use rorqual_protocol::types::{Round, VerifiedBlock};
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::message::{MAX_HISTORY, Message, split};
 use crate::batch::intake::Intake;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::sync::payload::PayloadSync;
 use crate::sync::server::{Request, Server};
@@ -33,6 +35,8 @@ pub struct Router {
     pub payload: PayloadSync,
     /// Takes in chunks of payload.
     pub intake: Intake,
+    /// Whether there is room for blocks.
+    pub disk: Disk,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -74,12 +78,21 @@ impl Router {
         mut events: mpsc::Receiver<LinkEvent>,
         mut frames: mpsc::Receiver<Inbound>,
     ) {
+        let mut is_up = false;
+        let mut follows_from = None;
+        let mut disk = self.disk.clone();
         loop {
             let done = tokio::select! {
                 biased;
-                Some(event) = events.recv() => self.on_event(peer, event).await,
-                Some(inbound) = frames.recv() => self.on_priority(peer, inbound).await,
-                else => return,
+                event = events.recv() => {
+                    // The links are shut down.
+                    let Some(event) = event else { return };
+                    is_up = matches!(event, LinkEvent::Up);
+                    follows_from = None;
+                    self.on_event(peer, event).await
+                }
+                () = disk.resumed(), if is_up => self.renew(peer, follows_from).await,
+                Some(inbound) = frames.recv() => self.on_priority(peer, inbound, &mut follows_from).await,
             };
             if let Err(refused) = done {
                 self.refuse(peer, &refused);
@@ -92,6 +105,16 @@ impl Router {
         match event {
             LinkEvent::Up => self.tell(Input::PeerUp(peer)).await,
             LinkEvent::Down { .. } => self.tell(Input::PeerDown(peer)).await,
+        }
+    }
+
+    /// Has the core subscribe anew, as after a reconnect. The peer has noticed nothing: it follows our blocks as before.
+    async fn renew(&self, peer: AuthorityIndex, follows_from: Option<Round>) -> Result<(), Refused> {
+        self.tell(Input::PeerDown(peer)).await?;
+        self.tell(Input::PeerUp(peer)).await?;
+        match follows_from {
+            Some(from_round) => self.tell(Input::Subscribed { peer, from_round }).await,
+            None => Ok(()),
         }
     }
 
@@ -112,9 +135,16 @@ impl Router {
         debug!(peer = %self.committee.member(peer).name, %refused, "dropped a frame");
     }
 
-    async fn on_priority(&self, peer: AuthorityIndex, inbound: Inbound) -> Result<(), Refused> {
+    /// `follows_from` becomes the round from which the peer has asked for our blocks.
+    async fn on_priority(
+        &self,
+        peer: AuthorityIndex,
+        inbound: Inbound,
+        follows_from: &mut Option<Round>,
+    ) -> Result<(), Refused> {
         let (message, tail) = Message::read(&inbound.frame)?;
         match (message, inbound.reply) {
+            (Message::OwnBlock | Message::History { .. }, None) if !self.disk.takes_from_peers() => Ok(()),
             (Message::OwnBlock, None) => {
                 let block = VerifiedBlock::verify(tail, &self.committee)?;
                 if block.author() != peer {
@@ -123,7 +153,10 @@ impl Router {
                 self.tell(Input::Block { sender: peer, block }).await
             }
             (Message::History { lengths }, None) => self.on_history(peer, &lengths, tail).await,
-            (Message::Subscribe { from_round }, None) => self.tell(Input::Subscribed { peer, from_round }).await,
+            (Message::Subscribe { from_round }, None) => {
+                *follows_from = Some(from_round);
+                self.tell(Input::Subscribed { peer, from_round }).await
+            }
             (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::Blocks { refs, reply }),
             (Message::TipQuery, Some(reply)) => {
                 let request = self.server.remember_tip_query(peer, reply);

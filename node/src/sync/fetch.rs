@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, Committee};
-use rorqual_network::{Lane, Links};
+use rorqual_network::{Frame, Lane, Links};
 use rorqual_protocol::Input;
 use rorqual_protocol::certificate::check::VerifiedRange;
 use rorqual_protocol::types::{BlockRef, Certificate, Commit, CommitIndex, VerifiedBlock};
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::message::{MAX_RANGE_BLOCKS, Message, split};
 
@@ -33,6 +34,8 @@ pub struct Fetcher {
     pub committee: Arc<Committee>,
     /// Gets what came, or that nothing came.
     pub consensus: mpsc::Sender<Input>,
+    /// Whether there is room for answers.
+    pub disk: Disk,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -108,7 +111,7 @@ impl Fetcher {
         deadline: Duration,
     ) -> Result<(Vec<Bytes>, Vec<BlockRef>), Failure> {
         let frame = Message::FetchBlocks { refs: refs.to_vec() }.frame();
-        let answer = self.links.request(peer, lane, frame, deadline).await.map_err(|_| Failure::Silent)?;
+        let answer = self.ask(peer, lane, frame, deadline).await?;
         let rubbish = |what: &str| Failure::Rubbish(what.to_owned());
         let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
         let Message::Blocks { lengths, missing } = message else { return Err(rubbish("not an answer with blocks")) };
@@ -120,10 +123,18 @@ impl Fetcher {
         Ok((blocks, missing))
     }
 
+    /// While the disk is all but full nobody is asked: to the core that is a peer that does not answer.
+    async fn ask(&self, peer: AuthorityIndex, lane: Lane, frame: Frame, deadline: Duration) -> Result<Bytes, Failure> {
+        if !self.disk.takes_from_peers() {
+            tokio::time::sleep(BLOCKS_DEADLINE).await;
+            return Err(Failure::Silent);
+        }
+        self.links.request(peer, lane, frame, deadline).await.map_err(|_| Failure::Silent)
+    }
+
     async fn range(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> Result<VerifiedRange, Failure> {
         let frame = Message::FetchCommits { from, to }.frame();
-        let answer =
-            self.links.request(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await.map_err(|_| Failure::Silent)?;
+        let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
         let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
         match message {
             Message::Commits => {}

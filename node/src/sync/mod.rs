@@ -5,4 +5,5 @@
 
 pub mod fetch;
 pub mod payload;
+pub mod refetch;
 pub mod server;

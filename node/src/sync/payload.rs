@@ -3,8 +3,8 @@
 //! One task. For every wait there is one `notify_read` on the store; whoever writes the payload ends the wait: a live chunk
 //! from the author, the answer to a fetch, or a write of long ago. The first request goes out after `payload_grace`, or at once
 //! when the core says so; a holder just learnt is asked at once; later ones in turn, with growing pauses. At most
-//! [`WINDOW_BYTES`] are asked of one holder at a time, so that catching up does not overrun its queue. A cancelled wait leaves
-//! nothing behind.
+//! [`WINDOW_BYTES`] are asked of one holder at a time, so that catching up does not overrun its queue. While the disk is all but
+//! full nobody is asked. A cancelled wait leaves nothing behind.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::batch::intake::Intake;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::message::{MAX_FETCH_BATCHES, Message};
 use crate::schema;
@@ -56,6 +57,8 @@ pub struct PayloadSetup {
     pub links: Links,
     /// Told what to take in unasked.
     pub intake: Intake,
+    /// Whether there is room for payload.
+    pub disk: Disk,
     /// Gets `BatchStored`.
     pub consensus: mpsc::Sender<Input>,
     /// How long live payload may lag behind the block that names it.
@@ -271,6 +274,10 @@ impl Task {
         let wait = self.waits.get_mut(&key)?;
         let (asked, bytes) = (wait.asked.take(), wait.bytes);
         self.discharge(asked, bytes);
+        if !self.setup.disk.takes_from_peers() {
+            self.schedule(key, now + RETRY_MAX);
+            return None;
+        }
         let wait = self.waits.get_mut(&key)?;
         let holder = wait.holders.get(wait.next % wait.holders.len().max(1)).copied();
         if let Some(holder) = holder {

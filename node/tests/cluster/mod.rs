@@ -99,6 +99,11 @@ impl Member {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    /// The running process.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("running").id()
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.process.take() {

@@ -80,12 +80,17 @@ pub enum Refusal {
     /// It holds no transaction, or the ends do not match the bytes.
     #[error("it is malformed: there must be a transaction, and the ends must cover the bytes")]
     Malformed,
+    /// The node's disk is nearly full. Nothing happened to it: another node may take it, or this one later.
+    #[error(
+        "the node's disk is nearly full, so that it takes no submissions for now; go to another one, or try again later"
+    )]
+    DiskNearlyFull,
 }
 
 impl Refusal {
     /// Whether the very same submission may be taken later, or by another node.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Overloaded { .. } | Self::ShuttingDown | Self::TooManyLiveIds)
+        matches!(self, Self::Overloaded { .. } | Self::ShuttingDown | Self::TooManyLiveIds | Self::DiskNearlyFull)
     }
 }
 
