@@ -5,10 +5,12 @@
 //! `AMNESIA` *before* it is touched. The mark goes only if everything but payload is exactly what it was. The node must not run
 //! meanwhile.
 
+use std::path::Path;
+
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::encode;
 use rorqual_store::offline::{ColumnReport, Verification, salvage};
-use rorqual_store::{Durability, Store, WriteBatch};
+use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use serde_json::json;
 
 use super::CliError;
@@ -48,6 +50,10 @@ fn repair(config: &NodeConfig, done: &mut Vec<String>) -> Result<(), CliError> {
     let marked = safety::forbidden(&config.data_dir).map_err(CliError::failed)?.is_some();
     if !marked && (beyond_payload || needs_salvage(&findings)) {
         mark(config, &findings, done)?;
+    }
+    if (is_log_broken(&findings) || needs_salvage(&findings)) && !findings.verification.columns.is_empty() {
+        keep_log(config, done)?;
+        findings = examine(config)?;
     }
     if needs_salvage(&findings) {
         let before = findings.verification;
@@ -92,10 +98,46 @@ fn is_beyond_payload(findings: &Findings) -> bool {
         || findings.damages.iter().any(|damage| damage.contains(safety::FILE))
 }
 
-/// Whether there is damage that deleting entries does not mend.
+fn is_log(file: Option<&Path>) -> bool {
+    file.and_then(Path::extension).is_some_and(|kind| kind == "log")
+}
+
+fn is_log_broken(findings: &Findings) -> bool {
+    findings.verification.damages.iter().any(|damage| is_log(damage.file.as_deref()))
+}
+
+/// Whether there is damage that neither deleting entries nor an ordinary start mends.
 fn needs_salvage(findings: &Findings) -> bool {
     let Verification { columns, damages, .. } = &findings.verification;
-    columns.is_empty() || damages.iter().any(|damage| damage.key.is_none())
+    columns.is_empty() || damages.iter().any(|damage| damage.key.is_none() && !is_log(damage.file.as_deref()))
+}
+
+/// Puts what is readable of the log into tables, as an ordinary start does: rebuilding would lose what no table knows of. The log
+/// itself is kept in the folder `lost`.
+fn keep_log(config: &NodeConfig, done: &mut Vec<String>) -> Result<(), CliError> {
+    let lost = config.data_dir.join("lost");
+    let copy = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&lost)?;
+        for entry in std::fs::read_dir(&config.data_dir)? {
+            let file = entry?.path();
+            if let (true, Some(name)) = (is_log(Some(&file)), file.file_name()) {
+                std::fs::copy(&file, lost.join(name))?;
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|error| CliError::failed(format!("cannot copy the log to {}: {error}", lost.display())))?;
+    let opened = Store::open(&config.data_dir, schema::options(&config.parameters.store, false));
+    let flushed = opened.and_then(|store| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| StoreError::Io { detail: error.to_string() })?;
+        runtime.block_on(store.shutdown())
+    });
+    match flushed {
+        Ok(()) => done.push(format!("kept what can be read of the log; the log as it was is in {}", lost.display())),
+        Err(error) => done.push(format!("the log could not be put into tables ({error}); it is in {}", lost.display())),
+    }
+    Ok(())
 }
 
 fn mark(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>) -> Result<(), CliError> {
@@ -141,8 +183,8 @@ fn drop_payload(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>
         batch.put(schema::META, refetch::row_key(number), encode(&keys.to_vec()));
     }
     let write = async {
-        store.write_batch(batch, Durability::Synced).await?;
-        store.shutdown().await
+        let written = store.write_batch(batch, Durability::Synced).await;
+        written.and(store.shutdown().await)
     };
     super::link::block_on(async { write.await.map_err(failed) })?;
     let bytes: u64 = missing.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
