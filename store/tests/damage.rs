@@ -53,7 +53,11 @@ fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).expect("a folder");
     for entry in std::fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("its kind").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).expect("a copy")),
+        }
     }
 }
 
@@ -107,7 +111,7 @@ async fn one_flipped_bit_is_named_or_harmless_and_never_read() {
         std::fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
     // Text for people, which nothing reads back, and an empty file.
     files.retain(|file| !["LOG", "LOCK", "LOG.old"].iter().any(|name| file.ends_with(name)));
-    files.retain(|file| file.metadata().is_ok_and(|facts| facts.len() > 0));
+    files.retain(|file| file.metadata().is_ok_and(|facts| facts.is_file() && facts.len() > 0));
     files.sort();
     assert!(files.iter().filter(|file| file.extension().is_some_and(|kind| kind == "sst")).count() >= 2, "{files:?}");
     let (mut random, mut tally) = (1_u64, BTreeMap::<String, (u32, u32)>::new());
