@@ -47,6 +47,8 @@ built=$((${#FAILED[@]} == failed_before))
 step "python tests" run_python_tests
 step "tests${long:+, long ones too}" run_tests
 step "doctests" cargo test --release --locked --quiet --workspace --doc
+# Its figures mean nothing when it is short and the machine busy; this shows that it runs.
+step "store benchmark, short" cargo bench --locked --quiet --workspace --bench designs -- --short
 if [ "$built" = 1 ]; then
     step "cluster of four processes" scripts/local_cluster.sh demo
     [ -z "$long" ] || step "kill -9 of nodes under load" scripts/kill_test.sh

@@ -4,6 +4,7 @@
 //! gathers what waits, writes it by reference and flushes once; a connection on which nothing arrives is given up. Each half
 //! returns, with the reason for people, exactly when the connection is of no further use.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -90,6 +91,10 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
         let frame = match next {
             Ok(frame) => frame,
             Err(FrameError::Closed) => return End::Closed,
+            // What TLS says about it is for programmers.
+            Err(FrameError::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                return End::Broken(format!("{stream:?} stream: cut off without a close, as when a process is killed"));
+            }
             Err(error) => {
                 if matches!(error, FrameError::Oversized { .. }) {
                     peer.counters.oversized.add(1);

@@ -1,7 +1,7 @@
-//! Connections that have not shown a committee key and a hello yet.
+//! Connections that have not said who they are yet: at the peer address, and at any other listener that wants the same.
 //!
 //! Promises: never more than the limit; when one more comes, the oldest of the address with most of them goes, and a
-//! connection from a member's address only if there is no other.
+//! connection from a preferred address only if there is no other.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,28 +10,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// All of them.
-pub(crate) struct HalfOpen {
+#[derive(Debug)]
+pub struct HalfOpen {
     limit: usize,
     table: Mutex<Table>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     next: u64,
     /// Oldest first.
     entries: VecDeque<Entry>,
 }
 
+#[derive(Debug)]
 struct Entry {
     id: u64,
     address: IpAddr,
-    is_members: bool,
+    preferred: bool,
     token: CancellationToken,
 }
 
 impl HalfOpen {
     /// Room for `limit` connections, at least one.
-    pub(crate) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), table: Mutex::default() }
     }
 
@@ -40,7 +42,7 @@ impl HalfOpen {
     }
 
     /// Enters a connection; another one may have to go for it, whose token is cancelled. It leaves when the seat is dropped.
-    pub(crate) fn enter(&self, address: IpAddr, is_members: bool) -> (Seat<'_>, CancellationToken) {
+    pub fn enter(&self, address: IpAddr, preferred: bool) -> (Seat<'_>, CancellationToken) {
         let mut table = self.lock();
         if table.entries.len() >= self.limit
             && let Some(victim) = table.victim().and_then(|at| table.entries.remove(at))
@@ -50,16 +52,16 @@ impl HalfOpen {
         let token = CancellationToken::new();
         let id = table.next;
         table.next += 1;
-        table.entries.push_back(Entry { id, address, is_members, token: token.clone() });
+        table.entries.push_back(Entry { id, address, preferred, token: token.clone() });
         (Seat { half_open: self, id }, token)
     }
 }
 
 impl Table {
-    /// The oldest entry of the address with most entries, among those of strangers if there are any.
+    /// The oldest entry of the address with most entries, among those not preferred if there are any.
     fn victim(&self) -> Option<usize> {
-        let only_members = self.entries.iter().all(|entry| entry.is_members);
-        let candidates = || self.entries.iter().filter(|entry| only_members || !entry.is_members);
+        let only_preferred = self.entries.iter().all(|entry| entry.preferred);
+        let candidates = || self.entries.iter().filter(|entry| only_preferred || !entry.preferred);
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for entry in candidates() {
             *counts.entry(entry.address).or_default() += 1;
@@ -71,7 +73,8 @@ impl Table {
 }
 
 /// A place in the table.
-pub(crate) struct Seat<'a> {
+#[derive(Debug)]
+pub struct Seat<'a> {
     half_open: &'a HalfOpen,
     id: u64,
 }

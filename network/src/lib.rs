@@ -12,7 +12,7 @@
 //! - [`tls`]: the TLS configurations, also for other links that pin raw keys.
 //! - [`frame`]: length-delimited frames over any stream.
 //! - [`handshake`]: the first frame in each direction, and why it is refused.
-//! - `listener`, `dialer`: from an address to an authenticated connection; `half_open`, `pace`: what strangers may cost.
+//! - `listener`, `dialer`: from an address to an authenticated connection; [`half_open`], `pace`: what strangers may cost.
 //! - `connection`: the two halves of one authenticated connection; `peer`: the pair of them, up and down.
 //! - `send`: queues, lanes and the three ways to send; `request`: answers matched to questions.
 //! - [`Links`]: all of it under one handle.
@@ -23,7 +23,7 @@ mod connection;
 mod dialer;
 mod error;
 pub mod frame;
-mod half_open;
+pub mod half_open;
 pub mod handshake;
 mod journal;
 mod links;

@@ -64,6 +64,7 @@ impl Shared {
         let said = journal.is_news(&reason).then(|| journal.speak(Instant::now())).flatten();
         match said {
             Some(unlogged) => {
+                let unlogged = (unlogged > 0).then_some(unlogged);
                 warn!(peer = %self.peer.name, address = %self.peer.address, reason, unlogged, "{what}");
             }
             None => debug!(peer = %self.peer.name, address = %self.peer.address, reason, "{what}"),
@@ -76,7 +77,10 @@ impl Shared {
         let mut journal = self.journal();
         journal.came_up();
         match journal.speak(Instant::now()) {
-            Some(unlogged) => info!(peer = %self.peer.name, unlogged, "link up"),
+            Some(unlogged) => {
+                let unlogged = (unlogged > 0).then_some(unlogged);
+                info!(peer = %self.peer.name, unlogged, "link up");
+            }
             None => debug!(peer = %self.peer.name, "link up"),
         }
     }

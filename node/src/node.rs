@@ -49,6 +49,8 @@ const CONSENSUS_QUEUE: usize = 4_096;
 const EXECUTION_QUEUE: usize = 256;
 /// Applied commits that consensus has not seen; full: execution waits.
 const EXECUTED_QUEUE: usize = 1_024;
+/// Longest end of a node that is not drained.
+const CLOSE: Duration = Duration::from_secs(2);
 /// Longest drain at a clean stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -159,13 +161,6 @@ impl Node {
         }
     }
 
-    /// Lets go of the data directory after a failure, so that the process can end: what was written is kept, nothing is sent.
-    pub async fn release(&mut self) {
-        self.stopping.cancel();
-        // The reason to stop is known; whatever else goes wrong now follows from it.
-        let _ = tokio::time::timeout(DRAIN, self.store.shutdown()).await;
-    }
-
     /// Stops cleanly: refuses new submissions, seals what was taken, waits until own payload is delivered, or no quorum is
     /// connected, or 5 s have passed; then flushes. What was not delivered is proposed after the restart.
     ///
@@ -187,6 +182,20 @@ impl Node {
         self.safety.write(true).done().await.map_err(NodeError::Other)?;
         info!("stopped");
         Ok(())
+    }
+
+    /// Ends everything without draining, for a node that has failed or must not wait: what was not delivered is proposed after
+    /// the restart. Returns when the store is closed, or after 2 s: a process must not end while the database is still closing,
+    /// but a disk that never answers must not keep it.
+    pub async fn close(&mut self) {
+        self.closing.cancel();
+        self.stopping.cancel();
+        let closing = async {
+            self.links.shutdown().await;
+            // Why it failed is known already.
+            let _ = self.store.shutdown().await;
+        };
+        let _ = tokio::time::timeout(CLOSE, closing).await;
     }
 
     /// The facts that status, metrics and readiness are made of.
@@ -451,6 +460,7 @@ impl Commons {
             store: self.store.clone(),
             receipts: self.receipts.clone(),
             status: view.status_source(),
+            behind: view.behind_source(),
             closing: self.closing.clone(),
         };
         view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));
@@ -473,11 +483,12 @@ impl Opened {
     /// Recovers, binds all listeners, starts all rooms.
     ///
     /// # Errors
-    /// [`NodeError`]; the data directory is released, and nothing is sent any more.
+    /// [`NodeError`]; nothing is left running, and the store is closed.
     pub async fn start(self) -> Result<Node, NodeError> {
         let store = self.store.clone();
-        let started = Box::pin(self.start_rooms()).await;
+        let started = self.start_rooms().await;
         if started.is_err() {
+            // The first reason is the one to show.
             let _ = store.shutdown().await;
         }
         started

@@ -197,9 +197,17 @@ pub enum DirectoryError {
         /// The directory.
         path: String,
     },
-    /// There is no such directory.
+    /// It is there and cannot be read.
+    #[error("the data directory {path} cannot be read: {error}; correct its permissions, or `data` in node.toml")]
+    Unreadable {
+        /// The directory.
+        path: String,
+        /// What the system said.
+        error: String,
+    },
+    /// There is no such directory, or nothing in it.
     #[error(
-        "the data directory {path} is missing: if this node has never run, create it with `rorqual init --config FILE`; if it has, restore it, since a node that forgot what it signed must not sign again"
+        "the data directory {path} is missing or empty: if this node has never run, create it with `rorqual init --config FILE`; if it has, restore it, since a node that forgot what it signed must not sign again"
     )]
     Missing {
         /// The directory.
@@ -240,35 +248,36 @@ pub fn open_data_dir(
     me: AuthorityIndex,
 ) -> Result<Store, DirectoryError> {
     let name = path.display().to_string();
-    if !path.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(DirectoryError::Missing { path: name });
+    match path.read_dir().map(|mut entries| entries.next().is_some()) {
+        Ok(true) => {}
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(DirectoryError::Unreadable { path: name, error: error.to_string() });
+        }
+        Ok(false) | Err(_) => return Err(DirectoryError::Missing { path: name }),
     }
     if !path.join("CURRENT").exists() {
         return Err(DirectoryError::Foreign { path: name });
     }
-    let store = Store::open(path, options(parameters, false))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|_| DirectoryError::Foreign { path: name.clone() })?;
-    let record = runtime.block_on(store.read(META, Meta::IDENTITY));
-    let checked = record.map_err(DirectoryError::Store).and_then(|record| check_identity(name, record, chain_id, me));
-    match checked {
-        Ok(()) => Ok(store),
-        Err(error) => {
-            // The process may end at once: the database must not be closing in the background then.
-            let _ = runtime.block_on(store.shutdown());
-            Err(error)
-        }
+    let store = Store::open(path, options(parameters, false))?;
+    if let Err(error) = runtime.block_on(check_identity(&store, name, chain_id, me)) {
+        // Closed before anybody hears of it: a process must not end while the database is still closing.
+        let _ = runtime.block_on(store.shutdown());
+        return Err(error);
     }
+    Ok(store)
 }
 
-/// Whether a directory with this identity record is that of member `me` of `chain_id`.
-fn check_identity(
+/// Whether the open directory is that of member `me` of `chain_id`.
+async fn check_identity(
+    store: &Store,
     name: String,
-    record: Option<Bytes>,
     chain_id: ChainId,
     me: AuthorityIndex,
 ) -> Result<(), DirectoryError> {
+    let record = store.read(META, Meta::IDENTITY).await?;
     let identity = record.and_then(|bytes| decode::<Identity>(&bytes).ok());
     let Some(found) = identity else {
         return Err(DirectoryError::Foreign { path: name });

@@ -22,7 +22,7 @@ use crate::consensus::ConsensusStatus;
 use crate::disk::Disk;
 use crate::execution::log::LogReader;
 use crate::http::{Check, Operator};
-use crate::metrics::{Gauge, Metrics, names};
+use crate::metrics::{Family, Metrics, names, process};
 
 /// Commits behind the certified tip up to which a node calls itself caught up.
 const READY_LAG: u64 = 100;
@@ -76,6 +76,12 @@ impl View {
         Arc::new(move || view.status())
     }
 
+    /// Whether this node is not caught up, for the client link.
+    pub fn behind_source(self: &Arc<Self>) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let view = self.clone();
+        Arc::new(move || view.setup.status.borrow().lag > READY_LAG)
+    }
+
     /// Whether own payload is all delivered and executed.
     pub fn is_drained(&self) -> bool {
         let status = self.setup.status.borrow();
@@ -110,56 +116,127 @@ impl View {
         committee.authorities().filter(|index| *index != self.setup.config.me).map(peer).collect()
     }
 
-    fn gauges(&self) -> Vec<Gauge> {
+    /// What is read when somebody asks.
+    fn families(&self) -> Vec<Family> {
+        let mut families = self.core_families();
+        families.extend(self.queue_families());
+        families.extend(self.link_families());
+        families.extend(self.store_families());
+        families.extend(self.client_families());
+        families.push(Family::new(names::BUILD).with([("version", env!("CARGO_PKG_VERSION"))], 1.0));
+        families.extend(process::families());
+        families
+    }
+
+    fn core_families(&self) -> Vec<Family> {
         let status = self.setup.status.borrow().clone();
         let applied = self.setup.log.applied();
-        let mut gauges = vec![
-            Gauge::plain(names::ROUND, status.round.0 as f64),
-            Gauge::plain(names::COMMIT_INDEX, status.last_commit.0 as f64),
-            Gauge::plain(names::APPLIED_INDEX, applied.index.0 as f64),
-            Gauge::labelled(names::QUEUE_BYTES, "queue", "seal", self.setup.maker.queued_bytes() as f64),
-            Gauge::labelled(names::QUEUE_BYTES, "queue", "undelivered", self.setup.intake.undelivered_bytes() as f64),
-        ];
-        let disk = self.setup.disk.state();
-        gauges.push(Gauge::plain(names::DISK_FREE_BYTES, disk.free as f64));
-        gauges.push(Gauge::plain(names::DISK_LEVEL, f64::from(disk.level as u8)));
+        let mut decisions = Family::new(names::DECISIONS);
+        let mut events = Family::new(names::CORE_EVENTS);
+        let mut held = Family::new(names::CORE_HELD);
+        status.decisions().iter().for_each(|(rule, count)| decisions.push([("rule", rule)], *count as f64));
+        status.happened().iter().for_each(|(event, count)| events.push([("event", event)], *count as f64));
+        status.held().iter().for_each(|(what, count)| held.push([("what", what)], *count as f64));
+        let plain = |name, value: u64| Family::plain(name, value as f64);
+        vec![
+            plain(names::ROUND, status.round.0),
+            plain(names::COMMIT_INDEX, status.last_commit.0),
+            plain(names::APPLIED_INDEX, applied.index.0),
+            plain(names::CERTIFIED_INDEX, status.highest_certified.0),
+            plain(names::SOLID_INDEX, status.solid.0),
+            plain(names::LAG, status.lag),
+            plain(names::GC_ROUND, status.gc_round.0),
+            plain(names::LOG_END, applied.next_position),
+            plain(names::LOG_BEGINS, applied.begins),
+            Family::plain(names::LEADER_TIMEOUT, status.leader_timeout.as_secs_f64()),
+            plain(names::MUTED_LEADERS, status.muted.len() as u64),
+            plain(names::PENDING_OWN_BATCHES, status.pending_own_batches as u64),
+            decisions,
+            events,
+            held,
+        ]
+    }
+
+    fn queue_families(&self) -> Vec<Family> {
         let store = self.setup.store.statistics();
-        gauges.push(Gauge::labelled(names::QUEUE_BYTES, "queue", "store", store.queue_bytes as f64));
-        for (what, value) in status.counters() {
-            gauges.push(Gauge::labelled(names::CORE, "what", what, value as f64));
+        let queues = Family::new(names::QUEUE_BYTES)
+            .with([("queue", "seal")], self.setup.maker.queued_bytes() as f64)
+            .with([("queue", "undelivered")], self.setup.intake.undelivered_bytes() as f64)
+            .with([("queue", "store")], store.queue_bytes as f64);
+        let disk = self.setup.disk.state();
+        vec![
+            queues,
+            Family::plain(names::DISK_FREE_BYTES, disk.free as f64),
+            Family::plain(names::DISK_LEVEL, f64::from(disk.level as u8)),
+        ]
+    }
+
+    fn link_families(&self) -> Vec<Family> {
+        let mut connected = Family::new(names::PEER_CONNECTED);
+        let mut round_trips = Family::new(names::PEER_ROUND_TRIP);
+        let mut bytes = Family::new(names::PEER_BYTES);
+        let mut frames = Family::new(names::PEER_FRAMES);
+        let mut queues = Family::new(names::PEER_QUEUE_BYTES);
+        let mut links = Family::new(names::PEER_LINKS);
+        let mut failed_dials = Family::new(names::PEER_FAILED_DIALS);
+        let mut lost = Family::new(names::PEER_LOST);
+        let mut broken = Family::new(names::PEER_BROKEN);
+        for peer in self.setup.links.statistics() {
+            let name = ("peer", peer.name.as_str());
+            connected.push([name], f64::from(u8::from(peer.connected)));
+            peer.round_trip.iter().for_each(|trip| round_trips.push([name], trip.as_secs_f64()));
+            for (stream, counted) in [("priority", peer.priority), ("bulk", peer.bulk)] {
+                let stream = ("stream", stream);
+                bytes.push([name, stream, ("direction", "in")], counted.bytes_in as f64);
+                bytes.push([name, stream, ("direction", "out")], counted.bytes_out as f64);
+                frames.push([name, stream, ("direction", "in")], counted.frames_in as f64);
+                frames.push([name, stream, ("direction", "out")], counted.frames_out as f64);
+            }
+            for (lane, waiting) in ["priority", "own", "urgent", "catch_up"].iter().zip(peer.queued_bytes) {
+                queues.push([name, ("lane", lane)], waiting as f64);
+            }
+            links.push([name], peer.links as f64);
+            failed_dials.push([name], peer.failed_dials as f64);
+            lost.push([name], peer.lost as f64);
+            broken.push([name, ("reason", "oversized")], peer.oversized as f64);
+            broken.push([name, ("reason", "malformed")], peer.malformed as f64);
         }
-        self.link_gauges(&mut gauges);
-        for (what, value) in [("writes", store.writes), ("syncs", store.syncs), ("waiters", store.waiters as u64)] {
-            gauges.push(Gauge::labelled(names::STORE, "what", what, value as f64));
-        }
+        let refused = self.setup.links.refused();
+        let mut strangers = Family::new(names::STRANGERS);
+        refused.reasons().iter().for_each(|(reason, count)| strangers.push([("reason", reason)], *count as f64));
+        let handshakes = Family::plain(names::HANDSHAKES, refused.handshakes as f64);
+        vec![connected, round_trips, bytes, frames, queues, links, failed_dials, lost, broken, strangers, handshakes]
+    }
+
+    fn store_families(&self) -> Vec<Family> {
+        let store = self.setup.store.statistics();
+        let mut columns = Family::new(names::STORE_BYTES);
         for column in self.setup.store.sizes() {
             let parts = [("disk", column.disk_bytes), ("memory", column.memtable_bytes), ("cache", column.cache_bytes)];
             for (place, bytes) in parts {
-                let labels = vec![("column", column.column.to_string()), ("where", place.to_string())];
-                gauges.push(Gauge { name: names::STORE_BYTES, labels, value: bytes as f64 });
+                columns.push([("column", column.column), ("where", place)], bytes as f64);
             }
         }
-        if let Some(clients) = self.clients.get() {
-            for (what, value) in clients.counters() {
-                gauges.push(Gauge::labelled(names::CLIENTS, "what", what, value as f64));
-            }
-        }
-        gauges
+        vec![
+            columns,
+            Family::plain(names::STORE_WRITES, store.writes as f64),
+            Family::plain(names::STORE_WRITTEN_BYTES, store.written_bytes as f64),
+            Family::plain(names::STORE_SYNCS, store.syncs as f64),
+            Family::plain(names::STORE_SYNCED_WRITES, store.synced_writes as f64),
+            Family::plain(names::STORE_WAITERS, store.waiters as f64),
+        ]
     }
 
-    fn link_gauges(&self, gauges: &mut Vec<Gauge>) {
-        let committee = &self.setup.config.committee;
-        let name = |index: AuthorityIndex| committee.member(index).name.clone();
-        let peers: Vec<AuthorityIndex> = committee.authorities().filter(|i| *i != self.setup.config.me).collect();
-        for peer in &peers {
-            let up = f64::from(u8::from(self.setup.links.is_connected(*peer)));
-            gauges.push(Gauge::labelled(names::PEER_CONNECTED, "peer", name(*peer), up));
-        }
-        for peer in &peers {
-            if let Some(trip) = self.setup.links.round_trip(*peer) {
-                gauges.push(Gauge::labelled(names::PEER_ROUND_TRIP, "peer", name(*peer), trip.as_secs_f64()));
-            }
-        }
+    fn client_families(&self) -> Vec<Family> {
+        let Some(clients) = self.clients.get() else { return Vec::new() };
+        let mut events = Family::new(names::CLIENT_EVENTS);
+        clients.events().iter().for_each(|(event, count)| events.push([("event", event)], *count as f64));
+        vec![
+            events,
+            Family::plain(names::CLIENT_CONNECTIONS, clients.connections() as f64),
+            Family::plain(names::CLIENT_IN_FLIGHT, clients.in_flight_bytes() as f64),
+            Family::plain(names::CLIENT_AWAITING, clients.batches_awaiting_receipts() as f64),
+        ]
     }
 }
 
@@ -220,6 +297,6 @@ impl Operator for View {
     }
 
     fn metrics(&self) -> String {
-        self.setup.metrics.render(&self.gauges())
+        self.setup.metrics.render(&self.families())
     }
 }

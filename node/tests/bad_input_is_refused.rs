@@ -15,6 +15,13 @@ fn refused(config: &std::path::Path, extra: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), stderr(&output))
 }
 
+/// What a refused start says: one sentence, by the program's name.
+fn sentence(said: &str) -> &str {
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 1, "not one sentence:\n{said}");
+    lines[0].strip_prefix("rorqual: ").unwrap_or_else(|| panic!("not by name: {said}"))
+}
+
 fn edit(file: &std::path::Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "`{from}` is not in {}", file.display());
@@ -25,7 +32,17 @@ fn edit(file: &std::path::Path, from: &str, to: &str) {
 fn a_missing_file_is_named() {
     let (code, said) = refused(std::path::Path::new("/nowhere/node.toml"), &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("/nowhere/node.toml"), "{said}");
+    assert!(sentence(&said).contains("/nowhere/node.toml: there is no such file"), "{said}");
+    let cluster = Cluster::prepare(4);
+    for (file, remedy) in [("node.key", "rorqual keygen"), ("../committee.toml", "committee file")] {
+        let path = cluster.members[0].directory.join(file);
+        let away = path.with_extension("away");
+        std::fs::rename(&path, &away).unwrap();
+        let (code, said) = refused(&cluster.members[0].config(), &[]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(sentence(&said).contains("there is no such file") && said.contains(remedy), "{said}");
+        std::fs::rename(&away, &path).unwrap();
+    }
 }
 
 #[test]
@@ -35,7 +52,45 @@ fn an_unknown_key_is_named() {
     edit(&config, "durability", "durabillity");
     let (code, said) = refused(&config, &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("durabillity"), "{said}");
+    assert!(sentence(&said).ends_with("durabillity = synced: is no known key: did you mean `durability`?"), "{said}");
+    edit(&config, "durabillity", "durability");
+    edit(&cluster.committee(), "gc_depth", "gc_deepth");
+    let (code, said) = refused(&config, &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("protocol.gc_deepth") && said.contains("did you mean `gc_depth`?"), "{said}");
+}
+
+#[test]
+fn no_node_can_change_a_rule_of_all_nodes() {
+    let cluster = Cluster::prepare(4);
+    let config = cluster.members[0].config();
+    let (code, said) = refused(&config, &["--set", "protocol.gc_depth=60"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("must be equal at all nodes"), "{said}");
+    let output = cluster::rorqual()
+        .args(["run", "--config", config.to_str().unwrap()])
+        .env("RORQUAL__PROTOCOL__GC_DEPTH", "60")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(sentence(&stderr(&output)).contains("environment variable RORQUAL__PROTOCOL__GC_DEPTH"));
+}
+
+#[test]
+fn clients_from_elsewhere_need_the_word_open() {
+    let cluster = Cluster::prepare(4);
+    let config = cluster.members[0].config();
+    let port = cluster.members[0].client.rsplit_once(':').unwrap().1;
+    let address = format!("listen.client=0.0.0.0:{port}");
+    let check = run(&["config", "check", "--config", config.to_str().unwrap(), "--set", &address]);
+    let (code, said) = refused(&config, &["--set", &address]);
+    for (code, said) in [(check.status.code(), stderr(&check)), (code, said)] {
+        assert_eq!(code, Some(2), "{said}");
+        assert!(sentence(&said).contains("client.open = true"), "{said}");
+    }
+    let open =
+        ["config", "check", "--config", config.to_str().unwrap(), "--set", &address, "--set", "client.open=true"];
+    assert_eq!(run(&open).status.code(), Some(0));
 }
 
 #[test]
@@ -46,7 +101,13 @@ fn a_key_outside_the_committee_is_refused() {
     assert!(run(&["keygen", "--output", key.to_str().unwrap()]).status.success());
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("committee"), "{said}");
+    assert!(sentence(&said).contains("is no member's: use the key file of a member"), "{said}");
+    // A key that others may read is refused too.
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let (code, said) = refused(&cluster.members[0].config(), &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("chmod 600"), "{said}");
 }
 
 #[test]
@@ -57,7 +118,8 @@ fn another_members_data_directory_is_refused() {
     std::fs::rename(two.directory.join("data"), one.directory.join("data")).unwrap();
     let (code, said) = refused(&one.config(), &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("member 1") && said.contains("member 0"), "{said}");
+    let said = sentence(&said);
+    assert!(said.contains("member 1") && said.contains("member 0") && said.contains("node.toml"), "{said}");
 }
 
 #[test]
@@ -68,7 +130,58 @@ fn a_data_directory_of_another_chain_is_refused() {
     std::fs::rename(theirs, &ours).unwrap();
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("chain"), "{said}");
+    assert!(sentence(&said).contains("chain") && said.contains("correct `data`"), "{said}");
+}
+
+#[test]
+fn a_data_directory_of_another_format_is_refused_with_both_versions_and_left_as_it_is() {
+    use rorqual_config::encoding::{decode, encode};
+    use rorqual_node::schema::{self, FORMAT_VERSION, Identity, META, Meta};
+    use rorqual_store::{Durability, Store, WriteBatch};
+    let cluster = Cluster::prepare(4);
+    let data = cluster.members[0].directory.join("data");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let set = |format: u32| {
+        runtime.block_on(async {
+            let store = Store::open(&data, schema::options(&Default::default(), false)).unwrap();
+            let record = store.read(META, Meta::IDENTITY).await.unwrap().unwrap();
+            let mut batch = WriteBatch::new();
+            let identity = Identity { format, ..decode::<Identity>(&record).unwrap() };
+            batch.put(META, Meta::IDENTITY, encode(&identity));
+            store.write_batch(batch, Durability::Synced).await.unwrap();
+            store.shutdown().await.unwrap();
+        });
+    };
+    set(FORMAT_VERSION + 7);
+    for _ in 0..2 {
+        let (code, said) = refused(&cluster.members[0].config(), &[]);
+        assert_eq!(code, Some(2), "{said}");
+        let (found, expected) = (format!("format {}", FORMAT_VERSION + 7), format!("format {FORMAT_VERSION}"));
+        assert!(sentence(&said).contains(&found) && said.contains(&expected), "{said}");
+    }
+    set(FORMAT_VERSION);
+    let mut cluster = cluster;
+    cluster.members.iter_mut().for_each(cluster::Member::start);
+    cluster.wait_ready();
+    cluster.members[0].submit("nothing was lost");
+}
+
+#[test]
+fn a_folder_of_something_else_is_no_data_directory() {
+    let cluster = Cluster::prepare(4);
+    let data = cluster.members[0].directory.join("data");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("holiday.jpg"), "mine").unwrap();
+    let (code, said) = refused(&cluster.members[0].config(), &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("rorqual init"), "{said}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1, "nothing was added");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::write(&data, "a file").unwrap();
+    let (code, said) = refused(&cluster.members[0].config(), &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("cannot be read"), "{said}");
 }
 
 #[test]
@@ -78,17 +191,20 @@ fn a_missing_or_empty_data_directory_is_never_a_fresh_start() {
     std::fs::remove_dir_all(&data).unwrap();
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("rorqual init"), "{said}");
+    assert!(sentence(&said).contains("rorqual init") && said.contains("must not sign again"), "{said}");
     std::fs::create_dir(&data).unwrap();
-    assert_eq!(refused(&cluster.members[0].config(), &[]).0, Some(2));
+    let (code, said) = refused(&cluster.members[0].config(), &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("must not sign again"), "{said}");
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "it stays empty");
 }
 
 #[test]
 fn init_never_touches_an_existing_directory() {
     let cluster = Cluster::prepare(4);
     let output = run(&["init", "--config", cluster.members[0].config().to_str().unwrap()]);
-    assert_ne!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("data"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(sentence(&stderr(&output)).contains("exists already and is not touched"), "{}", stderr(&output));
 }
 
 #[test]
@@ -98,8 +214,13 @@ fn a_port_in_use_is_named() {
         let _taken = TcpListener::bind(address).unwrap();
         let (code, said) = refused(&cluster.members[0].config(), &[]);
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(address.as_str()), "{said}");
+        assert!(sentence(&said).contains(address.as_str()) && said.contains("stop"), "{said}");
     }
+    // Nothing of the failed starts stays behind.
+    let mut cluster = cluster;
+    cluster.members.iter_mut().for_each(cluster::Member::start);
+    cluster.wait_ready();
+    cluster.members[0].submit("the ports are free again");
 }
 
 #[test]
@@ -107,7 +228,7 @@ fn a_second_process_on_one_data_directory_is_refused() {
     let cluster = Cluster::start(4);
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("another process") || said.contains("lock"), "{said}");
+    assert!(sentence(&said).contains("in use by another process; stop it"), "{said}");
     cluster.members[0].submit("still alive");
 }
 
@@ -119,8 +240,15 @@ fn an_oversized_transaction_is_refused_and_the_node_goes_on() {
     let client = &cluster.members[0].client;
     let output = run(&["submit", "--node", client, "--file", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert!(stderr(&output).contains("131072") || stderr(&output).contains("128"), "{}", stderr(&output));
+    assert!(sentence(&stderr(&output)).contains("larger than the limit of 131072 bytes"), "{}", stderr(&output));
     cluster.members[0].submit("small");
+    // Among lines, the others are committed, and the one that is not is named.
+    std::fs::write(&file, format!("before\n{}\nafter\n", "x".repeat(200 << 10))).unwrap();
+    let output = run(&["submit", "--node", client, "--lines", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("line 2: refused: it is larger"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("1 of 3 lines have no receipt"), "{}", stderr(&output));
+    assert_eq!(cluster::texts(&cluster.one_log(&[0, 1, 2, 3])), ["after", "before", "small"]);
 }
 
 #[test]
@@ -134,4 +262,70 @@ fn strangers_and_garbage_do_no_harm() {
     }
     cluster.members[0].submit("after garbage");
     assert!(cluster.members[0].is_running());
+}
+
+/// A small disk of its own, unmounted in the end.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// None where this user may not mount.
+    fn mount(path: &std::path::Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(path).unwrap();
+        Self::command(path, &format!("size={size}")).then(|| Self(path.to_owned()))
+    }
+
+    fn grow(&self, size: &str) {
+        assert!(Self::command(&self.0, &format!("remount,size={size}")), "remount");
+    }
+
+    fn command(path: &std::path::Path, options: &str) -> bool {
+        let mut mount = std::process::Command::new("mount");
+        let output = mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_one_node_with_the_reason_and_nothing_is_lost() {
+    let mut cluster = Cluster::prepare(4);
+    let directory = cluster.members[3].directory.clone();
+    let Some(disk) = SmallDisk::mount(&directory.join("disk"), "64m") else {
+        eprintln!("not tested: a small disk needs the right to mount one");
+        return;
+    };
+    edit(&cluster.members[3].config(), "data = \"data\"", "data = \"disk/data\"");
+    let init = run(&["init", "--config", cluster.members[3].config().to_str().unwrap()]);
+    assert!(init.status.success(), "{}", stderr(&init));
+    cluster.members.iter_mut().for_each(cluster::Member::start);
+    cluster.wait_ready();
+    cluster.members[3].submit("through the node that will have no space");
+    // 40 lines of 100 kB a time until the disk is full.
+    let lines: Vec<String> = (0..40).map(|n| format!("{n:0100000}")).collect();
+    let mut submitted = 0;
+    cluster::wait_for("a full disk", || {
+        let output = cluster.members[0].submit_lines(&lines);
+        assert!(output.status.success(), "the others go on: {}", stderr(&output));
+        submitted += lines.len();
+        (!cluster.members[3].is_running()).then_some(())
+    });
+    assert_eq!(cluster.members[3].wait_exit(), Some(1), "{}", cluster.members[3].last_words());
+    let words = cluster.members[3].last_words();
+    let last = words.lines().last().unwrap();
+    assert!(last.contains("the disk is full") && last.contains("free space and restart"), "{words}");
+    cluster.members[1].submit("meanwhile");
+    disk.grow("2g");
+    cluster.members[3].start();
+    cluster.wait_ready();
+    let log = cluster::texts(&cluster.one_log(&[0, 1, 2, 3]));
+    assert_eq!(log.len(), submitted + 2);
+    assert!(log.contains(&"through the node that will have no space".to_owned()));
+    cluster.members[3].submit("after");
+    drop(cluster);
+    drop(disk);
 }

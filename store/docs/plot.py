@@ -3,11 +3,13 @@
 benchmark/.venv/bin/python store/docs/plot.py [RESULTS.json]
 
 Without an argument it reads designs.json beside this file, which is what the page shows. All figures as tables
-go to figures.md beside this file.
+go to figures.md beside this file, and the most important ones into the page, between two comments: none of them is
+typed by hand.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,6 @@ DESIGNS = [
 CONTROL = "(no store)"
 # Bars carry their names, so that colour only says "ours" and "the others".
 OURS, OTHERS, INK, FAINT = "#0b6e99", "#b3bcc4", "#22282d", "#dfe3e6"
-LINES = {ACTOR: OURS, "direct, runtime thread": "#c2571a", "textbook actor": "#6a6f73"}
 
 Workloads = dict[str, Any]
 
@@ -92,10 +93,28 @@ def duration(microseconds: float) -> str:
         return f"{microseconds:.0f} µs"
     if microseconds < 99_950:
         return f"{microseconds / 1e3:.1f} ms"
-    return f"{microseconds / 1e3:.0f} ms"
+    if microseconds < 999_500:
+        return f"{microseconds / 1e3:.0f} ms"
+    return f"{microseconds / 1e6:.1f} s"
 
 
-def bars(axes: Axes, values: list[tuple[str, float | None]], title: str, names: bool) -> None:
+def megabytes(values_per_second: float) -> str:
+    """What so many values of 512 KiB are."""
+    return f"{values_per_second * 0.524288:.0f}"
+
+
+def two_digits(value: float) -> str:
+    """With two decimal digits."""
+    return f"{value:.2f}"
+
+
+def bars(
+    axes: Axes,
+    values: list[tuple[str, float | None]],
+    title: str,
+    names: bool,
+    text: Callable[[float], str] = brief,
+) -> None:
     """One bar a design, the first on top, with its value."""
     longest = max((value for _, value in values if value is not None), default=1.0)
     for place, (design, value) in enumerate(values):
@@ -103,7 +122,7 @@ def bars(axes: Axes, values: list[tuple[str, float | None]], title: str, names: 
             axes.text(0, place, " not measured", va="center")
             continue
         axes.barh(place, value, height=0.68, color=OURS if design == ACTOR else OTHERS)
-        axes.text(value + longest * 0.02, place, brief(value), va="center", fontsize=8)
+        axes.text(value + longest * 0.02, place, text(value), va="center", fontsize=8)
     axes.set_yticks(range(len(values)), [design for design, _ in values] if names else [])
     axes.invert_yaxis()
     axes.set_xlim(0, longest * 1.22)
@@ -127,12 +146,13 @@ def writes(workloads: Workloads) -> None:
 
 def payload(workloads: Workloads) -> None:
     """Large values: how fast, and at what cost."""
-    figure, grid = plt.subplots(2, 3, figsize=(10, 4.6))
-    for row, durability in enumerate(["unsynced", "synced"]):
-        workload = workloads.get(f"write 512 KiB, {durability}, 8 tasks")
+    figure, grid = plt.subplots(3, 3, figsize=(10, 6.8))
+    kinds = {"unsynced": "unsynced, 8 tasks", "sustained": "unsynced, 8 tasks, sustained", "synced": "synced, 8 tasks"}
+    for row, (durability, kind) in enumerate(kinds.items()):
+        workload = workloads.get(f"write 512 KiB, {kind}")
         rates = [(design, figure_of(workload, design, "operations_per_second")) for design in DESIGNS]
-        megabytes = [(design, None if rate is None else rate * 0.524288) for design, rate in rates]
-        bars(grid[row][0], megabytes, f"{durability}: MB/s (longer is better)", True)
+        speeds = [(design, None if rate is None else rate * 0.524288) for design, rate in rates]
+        bars(grid[row][0], speeds, f"{durability}: MB/s (longer is better)", True)
         cpu = [(design, figure_of(workload, design, "cpu_ms_per_mb")) for design in DESIGNS]
         bars(grid[row][1], cpu, "CPU, ms by MB (shorter is better)", False)
         written = [(design, figure_of(workload, design, "written_bytes_per_byte")) for design in DESIGNS]
@@ -159,6 +179,7 @@ def spans(axes: Axes, workload: dict[str, Any] | None, designs: list[str], low: 
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(lambda value, _: duration(value).replace(".0", ""))
     axes.minorticks_off()
+    axes.tick_params(axis="x", labelsize=7, length=0)
 
 
 def panel_row(workloads: Workloads, panels: list[tuple[str, str]], low: str, high: str, title: str, name: str) -> None:
@@ -199,30 +220,19 @@ def delays(workloads: Workloads) -> None:
 
 def notify(workloads: Workloads) -> None:
     """Fan-out of notify_read."""
-    figure, grid = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    counts = [1, 100, 10_000]
-    panels = [("notify_p50_us", "half of the waiters have the value"), ("notify_last_p50_us", "all of them have it")]
-    for axes, (name, title) in zip(grid, panels, strict=True):
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        for design, colour in LINES.items():
-            values = [figure_of(workloads.get(f"notify_read, {count} waiting"), design, name) for count in counts]
-            points = [(count, value) for count, value in zip(counts, values, strict=True) if value is not None]
-            if not points:
-                continue
-            axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=1.8)
-            label = "look every ms" if design.startswith("direct") else design
-            axes.text(points[-1][0] * 1.3, points[-1][1], label, color=colour, va="center")
-            for count, value in points:
-                axes.text(count, value * 1.25, duration(value), color=colour, ha="center", fontsize=7.5)
-        axes.set_xlim(0.5, 400_000)
-        axes.set_xticks(counts, ["1", "100", "10 000"])
-        axes.set_xlabel("waiters")
-        axes.yaxis.set_major_formatter(lambda value, _: duration(value).replace(".0", ""))
-        axes.minorticks_off()
-        axes.grid(axis="y", color=FAINT, linewidth=0.7)
-        axes.set_title(f"until {title}")
-    figure.suptitle("From the call of write to those who wait for the key", x=0.01, ha="left", fontsize=11)
+    panels = [
+        ("notify_read, 1 waiting", "1 waits"),
+        ("notify_read, 100 waiting", "100 wait"),
+        ("notify_read, 10000 waiting", "10 000 wait"),
+        ("notify_read, 1 waiting, beside 8 tasks of synced writes", "1 waits, 8 tasks write, synced"),
+    ]
+    figure, grid = plt.subplots(1, 4, figsize=(12, 2.2))
+    designs = {ACTOR: ACTOR, "textbook actor": "textbook actor", "direct, runtime thread": "look every millisecond"}
+    for column, (name, title) in enumerate(panels):
+        values = [(label, figure_of(workloads.get(name), design, "notify_p50_us")) for design, label in designs.items()]
+        bars(grid[column], values, title, column == 0, duration)
+    title = "From the call of write until half of those who wait have the value (shorter is better)"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     figure.tight_layout()
     save(figure, "notify")
 
@@ -246,7 +256,7 @@ def reads(workloads: Workloads) -> None:
 
 COLUMNS = [
     ("operations_per_second", "ops/s", brief),
-    ("ratio", "actor ÷ this", lambda value: f"{value:.2f}"),
+    ("ratio", "actor ÷ this", two_digits),
     ("write_p50_us", "write p50", duration),
     ("write_p99_us", "p99", duration),
     ("read_p50_us", "read p50", duration),
@@ -258,8 +268,9 @@ COLUMNS = [
     ("done_part", "done", lambda value: f"{value:.0%}"),
     ("unrelated_p99_us", "others p99", duration),
     ("unrelated_max_us", "worst", duration),
+    ("unrelated_late_per_thousand", "> 1 ms", lambda value: f"{value:.1f} ‰"),
     ("cpu_ms_per_mb", "CPU ms/MB", lambda value: f"{value:.3g}"),
-    ("written_bytes_per_byte", "disk/B", lambda value: f"{value:.2f}"),
+    ("written_bytes_per_byte", "disk/B", two_digits),
 ]
 
 
@@ -270,7 +281,9 @@ def ratio(workload: dict[str, Any], design: str) -> float | None:
     if ours is None or design == CONTROL:
         return None
     pairs = zip(ours["rounds"], theirs["rounds"], strict=True)
-    values = sorted(mine[name] / other[name] for mine, other in pairs)
+    values = sorted(mine[name] / other[name] for mine, other in pairs if other[name])
+    if not values:
+        return None
     middle = len(values) // 2
     return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
 
@@ -309,6 +322,40 @@ def write_tables(results: dict[str, Any]) -> None:
     (HERE / "figures.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
+# The table in the page: workload, figure, title, and how it is written.
+SUMMARY = [
+    ("write 512 B, unsynced, 64 tasks", "operations_per_second", "512 B, unsynced: writes/s", brief),
+    ("write 512 B, synced, 64 tasks", "operations_per_second", "512 B, synced: writes/s", brief),
+    ("write 512 KiB, synced, 8 tasks", "operations_per_second", "512 KiB, synced: MB/s", megabytes),
+    ("write 512 KiB, synced, 8 tasks", "cpu_ms_per_mb", "the same: CPU ns by byte", two_digits),
+    (
+        "write 512 KiB, synced, 8 tasks",
+        "written_bytes_per_byte",
+        "the same: disk by byte",
+        two_digits,
+    ),
+    ("notify_read, 1 waiting", "notify_p50_us", "write to woken reader, p50", duration),
+    ("paced", "write_p99_us", "small write beside payload, p99", duration),
+    ("paced", "unrelated_max_us", "unrelated task late, worst", duration),
+    ("slow disk: paced", "unrelated_max_us", "the same, slow disk", duration),
+]
+BEGIN, END = "<!-- figures: written by docs/plot.py -->", "<!-- end of figures -->"
+
+
+def write_summary(workloads: Workloads) -> None:
+    """The table in the page: one row for each question, one column for each design."""
+    lines = [f"| | {' | '.join(DESIGNS)} |", "|---" * (len(DESIGNS) + 1) + "|"]
+    for name, figure, title, text in SUMMARY:
+        workload = workloads.get(name) or workloads.get(paced_name(workloads, name))
+        values = [figure_of(workload, design, figure) for design in DESIGNS]
+        cells = ["–" if value is None else text(value) for value in values]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), encoding="utf-8")
+
+
 def main() -> int:
     """Everything from one file."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "designs.json"
@@ -321,6 +368,7 @@ def main() -> int:
     for draw in [writes, payload, delays, notify, reads]:
         draw(workloads)
     write_tables(results)
+    write_summary(workloads)
     return 0
 
 

@@ -48,6 +48,8 @@ struct State {
     /// Cost of everything admitted and not released yet.
     used: usize,
     closed: bool,
+    /// Whether the writer sleeps: waking it is a system call, which a busy queue can do without.
+    writer_sleeps: bool,
 }
 
 /// The queue. Many callers, one writer.
@@ -110,6 +112,16 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends a change of the state: the writer, if it sleeps and has a reason to look, is woken.
+    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+        let wakes = state.writer_sleeps && (!state.admitted.is_empty() || state.closed);
+        state.writer_sleeps &= !wakes;
+        drop(state);
+        if wakes {
+            self.changed.notify_one();
+        }
+    }
+
     /// Takes the batch in, or lets it wait for room.
     pub(crate) fn push(&self, job: Job) -> Result<Place, StoreError> {
         let mut state = self.lock();
@@ -118,8 +130,7 @@ impl Queue {
         }
         if state.waiting.is_empty() && state.fits(job.cost(), self.capacity) {
             state.admit(job);
-            drop(state);
-            self.changed.notify_one();
+            self.wake_writer(state);
             return Ok(Place::Admitted);
         }
         let number = state.next;
@@ -138,8 +149,7 @@ impl Queue {
             return Err((job, StoreError::Full { queue_bytes: self.capacity }));
         }
         state.admit(job);
-        drop(state);
-        self.changed.notify_one();
+        self.wake_writer(state);
         Ok(())
     }
 
@@ -149,11 +159,7 @@ impl Queue {
         let job = state.waiting.remove(&number);
         // It may have been the one that kept smaller ones behind it from being admitted.
         state.admit_waiting(self.capacity);
-        let wake = !state.admitted.is_empty();
-        drop(state);
-        if wake {
-            self.changed.notify_one();
-        }
+        self.wake_writer(state);
         drop(job);
     }
 
@@ -167,6 +173,7 @@ impl Queue {
             if state.closed && state.waiting.is_empty() {
                 return None;
             }
+            state.writer_sleeps = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -176,17 +183,14 @@ impl Queue {
         let mut state = self.lock();
         state.used = state.used.saturating_sub(cost);
         state.admit_waiting(self.capacity);
-        let wake = !state.admitted.is_empty();
-        drop(state);
-        if wake {
-            self.changed.notify_one();
-        }
+        self.wake_writer(state);
     }
 
     /// Refuses new batches; those that have a place are still taken.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_one();
+        let mut state = self.lock();
+        state.closed = true;
+        self.wake_writer(state);
     }
 
     /// Closes the queue and takes everything out, waiting or admitted: nobody will apply it.
@@ -298,6 +302,23 @@ mod tests {
         queue.release(cost(50));
         assert!(queue.take(usize::MAX).is_none());
         assert_eq!(queue.level().bytes, 0);
+    }
+
+    #[test]
+    fn a_closed_queue_ends_when_the_last_one_that_waits_withdraws() {
+        let queue = Queue::new(cost(100));
+        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
+        let Ok(Place::Waiting(number)) = queue.push(job(100)) else { panic!("there was room") };
+        assert_eq!(lengths(queue.take_all().expect("one batch")), [100]);
+        queue.close();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| queue.take_all().is_none());
+            while !queue.lock().writer_sleeps {
+                std::thread::yield_now();
+            }
+            queue.withdraw(number);
+            assert!(writer.join().expect("the writer does not panic"));
+        });
     }
 
     #[test]

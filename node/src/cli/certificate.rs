@@ -1,7 +1,7 @@
 //! `rorqual certificate`: the first commit certificate that covers a commit.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -30,12 +30,18 @@ pub struct Args {
 /// # Errors
 /// Where there is none yet, or the file cannot be written.
 pub fn run(args: Args) -> Result<(), CliError> {
+    // Before anybody is asked: the answer would have nowhere to go.
+    if args.output.symlink_metadata().is_ok() {
+        let name = args.output.display();
+        return Err(CliError::usage(format!("{name} exists already and is not overwritten: choose another --output")));
+    }
     let (commit, bytes) =
         block_on(async { args.target.connect().await?.certificate(args.index).await.map_err(failed) })?;
     let name = args.output.display();
-    let file = std::fs::File::create_new(&args.output);
-    let written = file.and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()));
-    written.map_err(|error| CliError::failed(format!("cannot write {name}: {error}")))?;
+    write(&args.output, &bytes).map_err(|error| match error.kind() {
+        std::io::ErrorKind::StorageFull => CliError::failed(format!("cannot write {name}: {error}")),
+        _ => CliError::usage(format!("cannot write {name}: {error}: choose another --output")),
+    })?;
     match args.json {
         true => print(&json!({ "commit": commit, "bytes": bytes.len(), "file": name.to_string() }).to_string()),
         false => print(&format!(
@@ -43,4 +49,15 @@ pub fn run(args: Args) -> Result<(), CliError> {
             bytes.len()
         )),
     }
+}
+
+/// Writes a new file whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create_new(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The file is ours, and half of a certificate is none.
+        let _ = std::fs::remove_file(path);
+    }
+    written
 }

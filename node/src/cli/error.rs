@@ -10,7 +10,7 @@ use rorqual_config::ConfigErrors;
 pub struct CliError {
     /// 2: wrong usage, a file missing or invalid. 1: everything else.
     pub code: u8,
-    /// What went wrong and what to do about it.
+    /// What went wrong and what to do about it; empty where nobody is there to be told.
     pub message: String,
 }
 
@@ -23,6 +23,15 @@ impl CliError {
     /// Everything else: exit code 1.
     pub fn failed(message: String) -> Self {
         Self { code: 1, message }
+    }
+
+    /// Standard output takes no more. A reader that has seen enough, such as `head`, ends the command without a word, as other
+    /// programs do.
+    pub fn output(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Self::failed(String::new()),
+            _ => Self::failed(format!("cannot print: {error}")),
+        }
     }
 }
 
@@ -51,5 +60,5 @@ impl From<ConfigErrors> for CliError {
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     let result = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-    result.map_err(|error| CliError::failed(format!("cannot print: {error}")))
+    result.map_err(|error| CliError::output(&error))
 }

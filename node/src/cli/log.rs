@@ -43,9 +43,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
         while let Some(entry) = log.next().await.map_err(failed)? {
             let written = write(&mut out, &entry, &args);
             let flushed = if args.follow { written.and_then(|()| out.flush()) } else { written };
-            flushed.map_err(|error| CliError::failed(format!("cannot print: {error}")))?;
+            flushed.map_err(|error| CliError::output(&error))?;
         }
-        out.flush().map_err(|error| CliError::failed(format!("cannot print: {error}")))
+        out.flush().map_err(|error| CliError::output(&error))
     })
 }
 

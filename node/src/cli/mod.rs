@@ -93,7 +93,9 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("rorqual: {error}");
+            if !error.message.is_empty() {
+                eprintln!("rorqual: {error}");
+            }
             ExitCode::from(error.code)
         }
     }

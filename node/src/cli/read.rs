@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
+use rorqual_client::content::Content;
 use rorqual_client::{ReadKey, Value};
 use serde_json::json;
 
@@ -21,11 +23,14 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0s")]
     wait: Duration,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "raw")]
     json: bool,
+    /// The stored bytes and nothing else: of a transaction, or of a batch with its tables
+    #[arg(long)]
+    raw: bool,
 }
 
-/// Reads and prints: a transaction as text (hex if not printable), a batch as its raw bytes.
+/// Reads and prints: a transaction as text (hex if not printable), of a batch every transaction on a line of its own.
 ///
 /// # Errors
 /// What is not there is named as such.
@@ -35,22 +40,40 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Err(_) => ReadKey::Batch(args.what.parse().map_err(CliError::usage)?),
     };
     let value = block_on(async { args.target.connect().await?.read(what, args.wait).await.map_err(failed) })?;
-    let bytes = match (value, args.json) {
-        (Value::Transaction { bytes, .. }, false) => [printable(&bytes).as_bytes(), b"\n"].concat(),
-        (Value::Batch(content), false) => content.to_vec(),
-        (Value::Transaction { position, commit, batch, bytes }, true) => {
+    let bytes = match (value, args.json, args.raw) {
+        (Value::Transaction { bytes, .. } | Value::Batch(bytes), _, true) => bytes.to_vec(),
+        (Value::Transaction { bytes, .. }, false, false) => line(&printable(&bytes)),
+        (Value::Transaction { position, commit, batch, bytes }, true, _) => {
             let (text, hex, batch) = (printable(&bytes), hex::encode(&bytes), batch.to_string());
-            line(&json!({ "position": position, "commit": commit, "batch": batch, "text": text, "hex": hex }))
+            let facts = json!({ "position": position, "commit": commit, "batch": batch, "text": text, "hex": hex });
+            line(&facts.to_string())
         }
-        (Value::Batch(content), true) => {
-            line(&json!({ "batch": args.what, "bytes": content.len(), "hex": hex::encode(&content) }))
+        (Value::Batch(content), false, false) => {
+            transactions(&args.what, content)?.iter().flat_map(|bytes| line(&printable(bytes))).collect()
+        }
+        (Value::Batch(content), true, _) => {
+            let count = Content::parse(content.clone()).map(|content| content.transactions());
+            let facts = json!({
+                "batch": args.what, "bytes": content.len(), "transactions": count, "hex": hex::encode(&content),
+            });
+            line(&facts.to_string())
         }
     };
     let mut out = std::io::stdout().lock();
     let written = out.write_all(&bytes).and_then(|()| out.flush());
-    written.map_err(|error| CliError::failed(format!("cannot print: {error}")))
+    written.map_err(|error| CliError::output(&error))
 }
 
-fn line(facts: &serde_json::Value) -> Vec<u8> {
-    format!("{facts}\n").into_bytes()
+/// The transactions of a batch, whether or not they were applied.
+fn transactions(name: &str, content: Bytes) -> Result<Vec<Bytes>, CliError> {
+    let Some(content) = Content::parse(content) else {
+        let text =
+            format!("batch {name} is stored, but no list of transactions: its author is faulty; see it with --raw");
+        return Err(CliError::failed(text));
+    };
+    Ok((0..content.transactions()).map(|number| content.transaction(number)).collect())
+}
+
+fn line(text: &str) -> Vec<u8> {
+    [text.as_bytes(), b"\n"].concat()
 }

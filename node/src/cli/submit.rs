@@ -1,20 +1,18 @@
 //! `rorqual submit`: hand in transactions and wait for their receipts.
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+mod lines;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rorqual_client::submission::{Submission, Ticket};
-use rorqual_client::{Client, ClientError, InFlight, Options, Pool, Receipt};
-use serde_json::json;
+use rorqual_client::{ClientError, Options, Pool, Receipt, Refusal};
+use serde_json::{Value, json};
 
 use super::CliError;
 use super::error::print;
 use super::link::{Target, block_on, failed};
-
-/// Lines in flight at once.
-const IN_FLIGHT: usize = 1_024;
 
 /// Arguments of `rorqual submit`.
 #[derive(clap::Args)]
@@ -49,16 +47,8 @@ pub struct Args {
 /// # Errors
 /// Refused, unreachable, or not answered in time; what is unknown is called so.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|error| CliError::usage(format!("cannot read {}: {error}", path.display())))
-    };
     if let Some(path) = &args.lines {
-        let content = read(path)?;
-        let mut lines: Vec<Bytes> = content.split(|byte| *byte == b'\n').map(Bytes::copy_from_slice).collect();
-        if lines.last().is_some_and(Bytes::is_empty) {
-            lines.pop();
-        }
-        return block_on(many(&args, lines));
+        return block_on(lines::submit(&args, lines::split(&read(path)?)));
     }
     let transaction = match (&args.text, &args.file) {
         (Some(text), _) => Bytes::from(text.clone().into_bytes()),
@@ -68,126 +58,152 @@ pub fn run(args: Args) -> Result<(), CliError> {
     block_on(one(&args, transaction))
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    std::fs::read(path).map_err(|error| CliError::usage(format!("cannot read {}: {error}", path.display())))
+}
+
 fn ticket(args: &Args) -> Result<Option<Ticket>, CliError> {
     let (Some(text), Some(deadline_ms)) = (&args.nonce, args.deadline) else { return Ok(None) };
     let mut nonce = [0; 16];
     hex::decode_to_slice(text, &mut nonce)
         .map_err(|_| CliError::usage(format!("--nonce `{text}` is not 32 hex digits as `submit` printed them")))?;
+    if deadline_ms == 0 {
+        return Err(CliError::usage("--deadline 0: give the milliseconds that `submit` printed".into()));
+    }
     Ok(Some(Ticket { nonce, deadline_ms }))
 }
 
 async fn one(args: &Args, transaction: Bytes) -> Result<(), CliError> {
+    let given = ticket(args)?;
     let pool = Pool::new([args.target.node.clone()], Options::default()).map_err(failed)?;
-    let client = pool.client().await.map_err(failed)?;
-    let ticket = ticket(args)?.unwrap_or_else(|| client.ticket());
+    let ticket = match given {
+        Some(ticket) => ticket,
+        None => pool.client().await.map_err(failed)?.ticket(),
+    };
     let submission = Submission::one(Some(ticket), transaction);
-    match tokio::time::timeout(args.timeout, pool.submit(&submission, args.timeout)).await {
-        Ok(Ok(receipt)) => print(&describe(&receipt, args.json, None)),
-        Ok(Err(ClientError::Refused(refusal))) => Err(CliError::failed(format!("refused: {refusal}"))),
-        Ok(Err(error)) => Err(unknown(&ticket, &error.to_string())),
-        Err(_) => Err(unknown(&ticket, &format!("no receipt within {}", humantime::format_duration(args.timeout)))),
+    let fate = Fate::of(pool.submit(&submission, args.timeout).await, given.is_some());
+    if args.json {
+        print(&fate.json(&ticket).to_string())?;
+    } else if let Fate::Committed(receipt) = &fate {
+        print(&committed(receipt))?;
+    }
+    match fate.text(&ticket, "the same command") {
+        None => Ok(()),
+        Some(text) => Err(CliError::failed(text)),
     }
 }
 
-fn unknown(ticket: &Ticket, reason: &str) -> CliError {
-    let (nonce, deadline) = (hex::encode(ticket.nonce), ticket.deadline_ms);
-    let until = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_millis(deadline));
-    CliError::failed(format!(
-        "outcome unknown until {until} (commit time): {reason}; to send the same again, through any node: the same command with `--nonce {nonce} --deadline {deadline}`"
-    ))
+/// What is known of a submission in the end.
+enum Fate {
+    /// In the log, by the word of one node.
+    Committed(Receipt),
+    /// Not applied by what was sent here, and will not be.
+    Refused(String),
+    /// Nothing was handed over.
+    NotSent(String),
+    /// In the log, or not, or later.
+    Unknown(String),
 }
 
-fn describe(receipt: &Receipt, json: bool, line: Option<usize>) -> String {
-    let placed = receipt.placed;
-    let batch = placed.batch.to_string();
-    if json {
-        let (commit, position, repeated) = (placed.commit, placed.first_position, receipt.repeated);
-        return match line {
-            Some(line) => {
-                json!({ "line": line, "commit": commit, "position": position, "batch": batch, "repeated": repeated })
-            }
-            None => json!({ "commit": commit, "position": position, "batch": batch, "repeated": repeated }),
-        }
-        .to_string();
-    }
-    let again = if receipt.repeated { " (already)" } else { "" };
-    format!("committed{again}: commit {}, position {}, batch {batch}", placed.commit, placed.first_position)
-}
-
-/// Submits every line, many in flight; prints receipts in the order of the lines.
-async fn many(args: &Args, lines: Vec<Bytes>) -> Result<(), CliError> {
-    let client = args.target.connect().await?;
-    let deadline = tokio::time::Instant::now() + args.timeout;
-    let mut progress = Progress::new(lines.len());
-    let mut waiting = VecDeque::new();
-    for (number, line) in lines.iter().enumerate() {
-        if waiting.len() == IN_FLIGHT {
-            settle(&mut waiting, args, deadline, &mut progress).await?;
-        }
-        let submission = Submission::one(Some(client.ticket()), line.clone());
-        let started = tokio::time::timeout_at(deadline, start(&client, &submission));
-        let in_flight = started.await.map_err(|_| late(number + 1, lines.len()))?.map_err(failed)?;
-        waiting.push_back((number + 1, in_flight));
-    }
-    while !waiting.is_empty() {
-        settle(&mut waiting, args, deadline, &mut progress).await?;
-    }
-    progress.end();
-    Ok(())
-}
-
-async fn start(client: &Client, submission: &Submission) -> Result<InFlight, ClientError> {
-    client.start(submission).await
-}
-
-async fn settle(
-    waiting: &mut VecDeque<(usize, InFlight)>,
-    args: &Args,
-    deadline: tokio::time::Instant,
-    progress: &mut Progress,
-) -> Result<(), CliError> {
-    let Some((number, in_flight)) = waiting.pop_front() else { return Ok(()) };
-    match tokio::time::timeout_at(deadline, in_flight).await {
-        Ok(Ok(receipt)) => {
-            progress.step();
-            print(&describe(&receipt, args.json, Some(number)))
-        }
-        Ok(Err(error)) => Err(CliError::failed(format!("line {number}: {error}"))),
-        Err(_) => Err(late(number, progress.total)),
-    }
-}
-
-fn late(line: usize, total: usize) -> CliError {
-    CliError::failed(format!(
-        "no receipt for line {line} of {total} in time; the outcome of it and of later lines is unknown"
-    ))
-}
-
-/// A line a second on standard error once it has taken two.
-struct Progress {
-    total: usize,
-    done: usize,
-    began: Instant,
-    told: Option<Instant>,
-}
-
-impl Progress {
-    fn new(total: usize) -> Self {
-        Self { total, done: 0, began: Instant::now(), told: None }
-    }
-
-    fn step(&mut self) {
-        self.done += 1;
-        let due = self.told.map_or(self.began + Duration::from_secs(2), |told| told + Duration::from_secs(1));
-        if Instant::now() >= due {
-            self.told = Some(Instant::now());
-            eprintln!("{} of {} committed", self.done, self.total);
+impl Fate {
+    /// `repeated`: it had been sent before this process sent it.
+    fn of(result: Result<Receipt, ClientError>, repeated: bool) -> Self {
+        match result {
+            Ok(receipt) => Self::Committed(receipt),
+            Err(ClientError::Refused(Refusal::Expired)) if repeated => Self::Refused(
+                "its deadline has passed, so that it cannot be applied any more; whether it was before, the log tells \
+                 (`rorqual log`)"
+                    .into(),
+            ),
+            Err(ClientError::Refused(refusal)) => Self::Refused(refusal.to_string()),
+            Err(ClientError::OutcomeUnknown(unknown)) => Self::Unknown(unknown.reason),
+            // What was sent before may still be applied.
+            Err(error) if repeated => Self::Unknown(error.to_string()),
+            Err(error) => Self::NotSent(error.to_string()),
         }
     }
 
-    fn end(&self) {
-        if self.told.is_some() {
-            eprintln!("{} of {} committed", self.done, self.total);
+    fn json(&self, ticket: &Ticket) -> Value {
+        match self {
+            Self::Committed(Receipt { placed, repeated }) => json!({
+                "outcome": "committed", "commit": placed.commit, "position": placed.first_position,
+                "batch": placed.batch.to_string(), "repeated": repeated,
+            }),
+            Self::Refused(reason) => json!({ "outcome": "refused", "reason": reason }),
+            Self::NotSent(reason) => json!({ "outcome": "not sent", "reason": reason }),
+            Self::Unknown(reason) => json!({
+                "outcome": "unknown", "reason": reason, "until": until(ticket), "nonce": hex::encode(ticket.nonce),
+                "deadline": ticket.deadline_ms,
+            }),
         }
+    }
+
+    /// The sentence for a person where there is no receipt. `command` is what sends it again when options are added.
+    fn text(&self, ticket: &Ticket, command: &str) -> Option<String> {
+        match self {
+            Self::Committed(_) => None,
+            Self::Refused(reason) => Some(format!("refused: {reason}")),
+            Self::NotSent(reason) => Some(format!("not submitted: {reason}")),
+            Self::Unknown(reason) => Some(format!(
+                "outcome unknown until {} (commit time): {reason}; to send the same again, through any node: {command} with \
+                 `--nonce {} --deadline {}`",
+                until(ticket),
+                hex::encode(ticket.nonce),
+                ticket.deadline_ms
+            )),
+        }
+    }
+}
+
+fn committed(receipt: &Receipt) -> String {
+    let (placed, again) = (receipt.placed, if receipt.repeated { " (already)" } else { "" });
+    format!("committed{again}: commit {}, position {}, batch {}", placed.commit, placed.first_position, placed.batch)
+}
+
+/// The deadline for people. One that no calendar has stays a number.
+fn until(ticket: &Ticket) -> String {
+    const YEAR_9999: u64 = 253_402_300_799_000;
+    match ticket.deadline_ms {
+        deadline if deadline <= YEAR_9999 => {
+            humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + Duration::from_millis(deadline)).to_string()
+        }
+        deadline => format!("{deadline} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rorqual_client::Unknown;
+
+    fn unreachable() -> ClientError {
+        ClientError::Unreachable { address: "x:1".into(), reason: "refused".into() }
+    }
+
+    #[test]
+    fn what_was_not_sent_is_told_from_what_may_have_been_applied() {
+        let ticket = Ticket { nonce: [7; 16], deadline_ms: 1_000 };
+        let text = |result, repeated| Fate::of(result, repeated).text(&ticket, "the same command").unwrap();
+        assert!(text(Err(unreachable()), false).starts_with("not submitted: cannot connect to x:1"));
+        assert!(text(Err(unreachable()), true).starts_with("outcome unknown until 1970-01-01T00:00:01.000Z"));
+        let unknown = Unknown { id: None, ticket: Some(ticket), reason: "late".into() };
+        let text = text(Err(ClientError::OutcomeUnknown(Box::new(unknown))), false);
+        let again = format!("the same command with `--nonce {} --deadline 1000`", "07".repeat(16));
+        assert!(text.contains("late") && text.ends_with(&again), "{text}");
+    }
+
+    #[test]
+    fn a_deadline_beyond_every_calendar_does_not_panic() {
+        for deadline_ms in [1, 253_402_300_799_000, 253_402_300_799_001, u64::MAX] {
+            let ticket = Ticket { nonce: [0; 16], deadline_ms };
+            assert!(!until(&ticket).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_late_repetition_says_where_to_look() {
+        let fate = Fate::of(Err(ClientError::Refused(Refusal::Expired)), true);
+        let text = fate.text(&Ticket { nonce: [0; 16], deadline_ms: 1 }, "").unwrap();
+        assert!(text.contains("cannot be applied any more") && text.contains("rorqual log"), "{text}");
     }
 }

@@ -12,6 +12,7 @@ use rorqual_client::frames::{
 };
 use rorqual_client::submission::Submission;
 use rorqual_network::frame::{FrameError, FrameReader, write_frame};
+use rorqual_network::half_open::HalfOpen;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,11 +30,13 @@ use super::receipts::ReceiptSlot;
 use crate::batch::{Busy, Pending};
 
 /// From the connection to the client's hello.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a stopping node waits for receipts that execution may still send.
 const GRACE: Duration = Duration::from_millis(250);
 /// How long the last words of a connection may take to arrive.
 const LINGER: Duration = Duration::from_millis(500);
+/// A client sends a ping every few seconds: where no request is complete for so long, one is made to take for ever.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -46,6 +49,8 @@ pub struct Room {
     pub sink: Arc<dyn Sink>,
     /// Answers everything else.
     pub questions: Questions,
+    /// Connections without a hello.
+    pub half_open: Arc<HalfOpen>,
     /// Cancelled: refuse submissions.
     pub closing: CancellationToken,
     /// Cancelled: close.
@@ -71,19 +76,44 @@ struct Connection {
     tasks: JoinSet<()>,
 }
 
+/// A client that said hello and was welcomed.
+struct Welcomed {
+    reader: FrameReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    credit: u64,
+    place: Place,
+}
+
 impl Room {
-    /// Serves a connection to its end. `place` is given back then.
-    pub async fn serve(self, stream: TcpStream, from: SocketAddr, place: Place) {
+    /// Serves a connection to its end.
+    pub async fn serve(self, stream: TcpStream, from: SocketAddr) {
+        let half_open = self.half_open.clone();
+        let (seat, evicted) = half_open.enter(from.ip(), false);
         let stopping = self.stopping.clone();
         let greeted = tokio::select! {
             () = stopping.cancelled() => return,
+            () = evicted.cancelled() => {
+                self.gate.counters.connections_refused_half_open.bump();
+                debug!(%from, "a connection to the client address was closed for newer ones before its hello");
+                return;
+            }
             greeted = tokio::time::timeout(HELLO_TIMEOUT, self.greet(stream)) => greeted,
         };
-        let Ok(Some((mut reader, writer, credit))) = greeted else {
-            self.gate.counters.connections_refused_hello.bump();
-            debug!(%from, "a connection to the client address did not say a hello that makes sense");
-            return;
-        };
+        drop(seat);
+        match greeted {
+            Ok(Some(welcomed)) => self.attend(welcomed, from).await,
+            // Told why, and counted.
+            Ok(None) => {}
+            Err(_) => {
+                self.gate.counters.connections_refused_hello.bump();
+                debug!(%from, "a connection to the client address did not say hello in time");
+            }
+        }
+    }
+
+    /// From the welcome to the end.
+    async fn attend(self, welcomed: Welcomed, from: SocketAddr) {
+        let Welcomed { mut reader, writer, credit, place } = welcomed;
         self.gate.counters.connections_accepted.bump();
         let outbox = Arc::new(Outbox::new(self.gate.clone(), credit));
         let (finished, failed) = (CancellationToken::new(), CancellationToken::new());
@@ -116,30 +146,63 @@ impl Room {
         drop(place);
     }
 
-    /// Exchanges hellos; none if there is nobody to talk to.
-    async fn greet(&self, stream: TcpStream) -> Option<(FrameReader<OwnedReadHalf>, OwnedWriteHalf, u64)> {
+    /// Exchanges hellos; none if there is nobody to talk to, which is counted.
+    async fn greet(&self, stream: TcpStream) -> Option<Welcomed> {
+        let counters = &self.gate.counters;
         stream.set_nodelay(true).ok()?;
-        let (reader, mut writer) = stream.into_split();
+        let (reader, writer) = stream.into_split();
         let mut reader = FrameReader::new(reader, MAX_HELLO_BYTES);
-        let frame = reader.next().await.ok()?;
-        match ClientHello::check(&frame) {
+        let hello = reader.next().await.map_err(|_| HelloError::Foreign).and_then(|frame| ClientHello::check(&frame));
+        match hello {
             Ok(()) => {}
-            Err(HelloError::Foreign) => return None,
-            Err(HelloError::Version { .. }) => {
-                write_frame(&mut writer, Greeting::Turned(Turned::Version).frame()).await.ok()?;
-                writer.shutdown().await.ok()?;
-                linger(&mut reader).await;
+            Err(HelloError::Foreign) => {
+                counters.connections_refused_hello.bump();
                 return None;
             }
+            Err(HelloError::Version { .. }) => {
+                counters.connections_refused_hello.bump();
+                return turn_away(reader, writer, Turned::Version).await;
+            }
         }
-        let credit_bytes = self.gate.window();
+        if self.closing.is_cancelled() {
+            counters.connections_refused_stopping.bump();
+            return turn_away(reader, writer, Turned::ShuttingDown).await;
+        }
+        let Some(place) = self.gate.enter() else {
+            counters.connections_refused_full.bump();
+            let limit = self.gate.max_connections();
+            return turn_away(reader, writer, Turned::Full { limit }).await;
+        };
+        self.welcome(reader, writer, place).await.ok()
+    }
+
+    async fn welcome(
+        &self,
+        mut reader: FrameReader<OwnedReadHalf>,
+        mut writer: OwnedWriteHalf,
+        place: Place,
+    ) -> std::io::Result<Welcomed> {
+        let credit = self.gate.window();
         let commit_time_ms = self.gate.commit_time_ms();
-        let hello = Hello { credit_bytes, commit_time_ms, ..self.gate.facts().clone() };
-        write_frame(&mut writer, Greeting::Welcome(hello).frame()).await.ok()?;
+        let hello = Hello { credit_bytes: credit, commit_time_ms, ..self.gate.facts().clone() };
+        write_frame(&mut writer, Greeting::Welcome(hello).frame()).await?;
         // A frame is allocated at its announced length: at most one of this size a connection.
         reader.set_limit(self.gate.request_limit(), true);
-        Some((reader, writer, credit_bytes))
+        Ok(Welcomed { reader, writer, credit, place })
     }
+}
+
+/// Says why there is no welcome. Whoever does not wait for the reason does not get it.
+async fn turn_away(
+    mut reader: FrameReader<OwnedReadHalf>,
+    mut writer: OwnedWriteHalf,
+    why: Turned,
+) -> Option<Welcomed> {
+    debug!(%why, "client connection refused");
+    if write_frame(&mut writer, Greeting::Turned(why).frame()).await.is_ok() && writer.shutdown().await.is_ok() {
+        linger(&mut reader).await;
+    }
+    None
 }
 
 impl Connection {
@@ -147,7 +210,7 @@ impl Connection {
         let stopping = self.room.stopping.clone();
         let (mut stopping, mut failed) = (std::pin::pin!(stopping.cancelled()), std::pin::pin!(failed.cancelled()));
         let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
-        let (mut received, mut heard) = (0, Instant::now());
+        let (mut received, mut heard, mut whole) = (0, Instant::now(), Instant::now());
         loop {
             let frame = tokio::select! {
                 () = &mut stopping => return End::Stopping,
@@ -160,6 +223,10 @@ impl Connection {
                     } else if heard.elapsed() > SILENCE {
                         self.room.gate.counters.closed_silent.bump();
                         return End::Broke(format!("nothing was heard of the client for {} s", SILENCE.as_secs()));
+                    }
+                    if whole.elapsed() > FRAME_TIMEOUT {
+                        self.room.gate.counters.closed_silent.bump();
+                        return End::Broke(format!("no whole request arrived for {} s", FRAME_TIMEOUT.as_secs()));
                     }
                     continue;
                 }
@@ -175,6 +242,7 @@ impl Connection {
             if let Err(end) = self.request(&frame) {
                 return end;
             }
+            whole = Instant::now();
         }
     }
 
@@ -258,7 +326,7 @@ async fn write(
 }
 
 /// Reads on for a while without listening: closing with unread bytes could take the last words away from the client.
-pub async fn linger<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) {
+async fn linger<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) {
     let discard = async { while reader.next().await.is_ok() {} };
     // Whoever does not close in time is cut off.
     let _ = tokio::time::timeout(LINGER, discard).await;

@@ -51,6 +51,8 @@ counters! {
     connections_refused_stopping,
     /// First frames that were no hello, or none in time.
     connections_refused_hello,
+    /// Connections without a hello that were closed for newer ones.
+    connections_refused_half_open,
     /// Connections closed because a frame made no sense.
     closed_malformed,
     /// Connections closed because a frame was too large.

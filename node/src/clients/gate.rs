@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rorqual_client::frames::{Hello, max_weight, request_limit};
 use rorqual_config::parameters::ClientParameters;
 use rorqual_config::{AuthorityIndex, Committee};
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::counters::Counters;
 use crate::execution::log::AppliedState;
@@ -30,6 +31,10 @@ pub struct Gate {
     connections: AtomicU64,
     in_flight: AtomicU64,
     applied: watch::Receiver<AppliedState>,
+    behind: Arc<dyn Fn() -> bool + Send + Sync>,
+    start: Instant,
+    /// When the last commit was applied, in milliseconds after `start`; 0: none since then.
+    applied_at_ms: AtomicU64,
 }
 
 /// A place for one connection; given back when it is dropped.
@@ -47,8 +52,11 @@ impl Gate {
         committee: &Committee,
         me: AuthorityIndex,
         parameters: &ClientParameters,
-        applied: watch::Receiver<AppliedState>,
+        mut applied: watch::Receiver<AppliedState>,
+        behind: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Self {
+        // What was applied before the start says nothing about the time.
+        applied.mark_unchanged();
         let rules = committee.protocol();
         let facts = Hello {
             chain_id: committee.chain_id(),
@@ -71,6 +79,9 @@ impl Gate {
             in_flight: AtomicU64::new(0),
             facts,
             applied,
+            behind,
+            start: Instant::now(),
+            applied_at_ms: AtomicU64::new(0),
         }
     }
 
@@ -121,19 +132,39 @@ impl Gate {
         u64::try_from(self.retry_hint.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Time of the last applied commit, in milliseconds since the Unix epoch.
-    pub fn commit_time_ms(&self) -> u64 {
-        // Before the first commit, and when all nodes were down for long, the last commit says nothing about the time of the
-        // next one: this node's clock is the best guess. A wrong guess is refused, never applied twice.
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        self.applied.borrow().time_ms.max(wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
+    /// Notes when commits are applied, until the token is cancelled or execution ends.
+    pub async fn follow(&self, stopping: &CancellationToken) {
+        let mut applied = self.applied.clone();
+        while let Some(Ok(())) = stopping.run_until_cancelled(applied.changed()).await {
+            self.applied_at_ms.store(self.elapsed_ms().max(1), Ordering::Relaxed);
+        }
     }
 
-    /// Names and values for metrics.
-    pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut list = self.counters.list();
-        list.push(("connections", self.connections.load(Ordering::Acquire)));
-        list.push(("bytes_in_flight", self.in_flight.load(Ordering::Acquire)));
-        list
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Commit time now, about, in milliseconds since the Unix epoch: that of the last applied commit and what has passed since.
+    /// A wrong guess is refused by execution, never applied twice.
+    pub fn commit_time_ms(&self) -> u64 {
+        let (time_ms, applied_at_ms) = (self.applied.borrow().time_ms, self.applied_at_ms.load(Ordering::Relaxed));
+        if applied_at_ms > 0 && !(self.behind)() {
+            // The clock of this machine has no say: it may be wrong, and its clients would be refused.
+            return time_ms.saturating_add(self.elapsed_ms().saturating_sub(applied_at_ms));
+        }
+        // Nothing was applied since the start, or what was is long past: the last commit says nothing about the time of the next
+        // one, and this machine's clock is the best guess.
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        time_ms.max(wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
+    }
+
+    /// Connections that have a place now.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Weight that was counted in and not out, in bytes.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Acquire)
     }
 }

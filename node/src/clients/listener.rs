@@ -1,26 +1,22 @@
-//! Takes connections, and turns away those beyond the limit.
+//! Takes connections. Whoever has not said hello takes no client's place: see [`rorqual_network::half_open`].
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rorqual_client::frames::{ClientHello, Greeting, MAX_HELLO_BYTES, Turned};
-use rorqual_network::frame::{FrameReader, write_frame};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::connection::{HELLO_TIMEOUT, Room, linger};
+use super::connection::Room;
 
-/// Connections that are being turned away at once; further ones are closed without a word.
-const MAX_TURNED: usize = 64;
 /// Pause after the system could not give a connection, which is when it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause between warnings about that.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Runs until the room stops.
 pub async fn accept(listener: TcpListener, room: Room, tasks: TaskTracker) {
-    let turned = Arc::new(Semaphore::new(MAX_TURNED));
+    let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = room.stopping.cancelled() => return,
@@ -30,42 +26,16 @@ pub async fn accept(listener: TcpListener, room: Room, tasks: TaskTracker) {
             Ok(accepted) => accepted,
             Err(error) => {
                 room.gate.counters.accept_errors.bump();
-                warn!(%error, "cannot take a client connection");
+                if warned.is_none_or(|at| at.elapsed() >= QUIET) {
+                    warned = Some(Instant::now());
+                    warn!(%error, "cannot take client connections: raise the limit of open files, or lower client.max_connections");
+                } else {
+                    debug!(%error, "cannot take a client connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let counters = &room.gate.counters;
-        let why = if room.closing.is_cancelled() {
-            counters.connections_refused_stopping.bump();
-            Turned::ShuttingDown
-        } else if let Some(place) = room.gate.enter() {
-            tasks.spawn(room.clone().serve(stream, from, place));
-            continue;
-        } else {
-            counters.connections_refused_full.bump();
-            Turned::Full { limit: room.gate.max_connections() }
-        };
-        debug!(%from, %why, "client connection refused");
-        if let Ok(permit) = turned.clone().try_acquire_owned() {
-            tasks.spawn(async move {
-                // Whoever does not wait for the reason does not get it.
-                let _ = tokio::time::timeout(HELLO_TIMEOUT, turn_away(stream, why)).await;
-                drop(permit);
-            });
-        }
+        tasks.spawn(room.clone().serve(stream, from));
     }
-}
-
-/// Hears the hello first: closing with unread bytes could take the answer away from the client.
-async fn turn_away(mut stream: TcpStream, why: Turned) -> std::io::Result<()> {
-    let (reader, mut writer) = stream.split();
-    let mut reader = FrameReader::new(reader, MAX_HELLO_BYTES);
-    let is_client = reader.next().await.is_ok_and(|frame| ClientHello::check(&frame).is_ok());
-    if is_client {
-        write_frame(&mut writer, Greeting::Turned(why).frame()).await?;
-        writer.shutdown().await?;
-        linger(&mut reader).await;
-    }
-    Ok(())
 }

@@ -8,11 +8,12 @@
 //! | what | bound | when reached |
 //! |---|---|---|
 //! | connections | `client.max_connections` | the next one is told so and closed |
-//! | connections that are told so | 64 | further ones are closed without a word |
+//! | connections that have not said hello, or are told why not | 256 | the oldest of the address with most of them is closed |
 //! | time to say hello | 5 s | closed |
+//! | a request under way | one of 1 MiB (or of the largest submission) a connection; 60 s | closed, with the reason |
 //! | weight in flight of one connection | its credit: at most `client.max_bytes_per_connection` | more closes the connection |
 //! | weight in flight of all | `client.max_bytes_in_flight` | submissions are refused as overloaded |
-//! | questions of one connection | 64 | further ones are refused |
+//! | questions of one connection | 64, which the client library keeps to | closed, with the reason |
 //! | answers of one connection not written yet | 4 MiB, or one batch | its questions wait |
 //! | answers of all connections not written yet | 128 MiB | questions wait |
 //! | a write that makes no end | 60 s | closed |
@@ -25,12 +26,15 @@ mod listener;
 mod outbox;
 mod questions;
 pub mod receipts;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rorqual_config::parameters::ClientParameters;
 use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_network::half_open::HalfOpen;
 use rorqual_store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +46,9 @@ use self::questions::Questions;
 use self::receipts::Receipts;
 use crate::batch::{Busy, Maker, Pending};
 use crate::execution::log::LogReader;
+
+/// Connections without a hello, at once.
+const MAX_HALF_OPEN: usize = 256;
 
 /// What the room is made of.
 pub struct ClientsSetup {
@@ -61,6 +68,8 @@ pub struct ClientsSetup {
     pub receipts: Receipts,
     /// What `status` answers.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Whether this node is so far behind the others that what it applies is not the present.
+    pub behind: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Cancelled when the node begins to stop: submissions are refused from then on, receipts still go out.
     pub closing: CancellationToken,
 }
@@ -96,12 +105,20 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 /// Takes connections until `shutdown` is cancelled; then receipts that are there are written, and every connection closes.
 pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationToken) -> ClientsHandle {
-    let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.log.subscribe()));
+    let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.log.subscribe(), setup.behind));
     let questions = Questions { log: setup.log, store: setup.store, status: setup.status, stopping: shutdown.clone() };
-    let room =
-        Room { gate: gate.clone(), sink: Arc::new(setup.maker), questions, closing: setup.closing, stopping: shutdown };
+    let room = Room {
+        gate: gate.clone(),
+        sink: Arc::new(setup.maker),
+        questions,
+        half_open: Arc::new(HalfOpen::new(MAX_HALF_OPEN)),
+        closing: setup.closing,
+        stopping: shutdown.clone(),
+    };
     let tasks = TaskTracker::new();
     tasks.spawn(listener::accept(listener, room, tasks.clone()));
+    let clock = gate.clone();
+    tasks.spawn(async move { clock.follow(&shutdown).await });
     tasks.close();
     ClientsHandle { gate, tasks, receipts: setup.receipts }
 }
@@ -114,11 +131,24 @@ pub struct ClientsHandle {
 }
 
 impl ClientsHandle {
-    /// Names and values for metrics.
-    pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let mut counters = self.gate.counters();
-        counters.push(("batches_awaiting_receipts", self.receipts.batches() as u64));
-        counters
+    /// What happened on the link since the start: names and counts.
+    pub fn events(&self) -> Vec<(&'static str, u64)> {
+        self.gate.counters.list()
+    }
+
+    /// Connections now, those without a hello included.
+    pub fn connections(&self) -> u64 {
+        self.gate.connections()
+    }
+
+    /// Weight that came and was not answered, in bytes.
+    pub fn in_flight_bytes(&self) -> u64 {
+        self.gate.in_flight()
+    }
+
+    /// Sealed own batches whose receipts wait for execution.
+    pub fn batches_awaiting_receipts(&self) -> usize {
+        self.receipts.batches()
     }
 
     /// Resolves when every connection is closed, which is soon after the shutdown token was cancelled.

@@ -89,7 +89,10 @@ impl Questions {
             }
             Request::Status { .. } => {
                 let permits = room.take(SMALL_KIB).await;
-                Ok((Response::Status { tag }, (self.status)().to_string().into(), permits))
+                // The database has locks of its own.
+                let status = self.status.clone();
+                let text = tokio::task::spawn_blocking(move || status().to_string()).await;
+                text.map(|text| (Response::Status { tag }, text.into(), permits)).map_err(failed)
             }
             Request::Certificate { commit, .. } => self.certificate(tag, commit, room).await,
             // Answered elsewhere.

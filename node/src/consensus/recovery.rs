@@ -132,17 +132,23 @@ pub async fn load(
     let own_batches: Vec<BatchRef> =
         all(store, schema::SEALED, &[], |bytes| decode(bytes).map_err(|error| error.to_string())).await?;
     let last_sealed = own_batches.last().map_or(Sequence(0), |batch| batch.sequence);
-    let recovered = Recovered {
+    let mut recovered = Recovered {
         never_signed,
         snapshot,
         commits,
         blocks,
         own_last: own_last.await?,
         own_batches: own_batches.clone(),
+        absent: Vec::new(),
         certificate: certificate.await?,
         executed,
         state_digests,
     };
+    for key in recovered.payload_of_last() {
+        if store.read(schema::PAYLOAD, &schema::batch_key(&key)).await?.is_none() {
+            recovered.absent.push(key);
+        }
+    }
     Ok(Found { recovered, last_sealed, own_batches })
 }
 

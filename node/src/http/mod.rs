@@ -7,6 +7,12 @@
 //! - `POST /backup` with `{"output": "/absolute/path"}`: has the node copy its data there, see [`crate::backup`]. Only where the
 //!   endpoint listens on loopback, and only for requests that name its address as their host and JSON as their type: no web page
 //!   can send those.
+//!
+//! Promises: at most [`MAX_CONNECTIONS`] connections at once, the others wait in the kernel; whoever does not finish a
+//! request, or does not read its answer, is closed in bounded time. An answer never blocks a runtime thread.
+
+mod backup;
+mod serve;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,13 +21,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+
+pub use serve::{MAX_CONNECTIONS, serve};
 
 /// One named check of `/readyz`.
 pub struct Check {
@@ -31,7 +36,7 @@ pub struct Check {
     pub result: Result<(), String>,
 }
 
-/// Where the answers come from.
+/// Where the answers come from. Called on threads that may block.
 pub trait Operator: Send + Sync + 'static {
     /// All checks.
     fn ready(&self) -> Vec<Check>;
@@ -46,65 +51,49 @@ pub trait Operator: Send + Sync + 'static {
 /// Binds the endpoint.
 ///
 /// # Errors
-/// One sentence naming the address.
+/// One sentence naming the address and the remedy.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address} (listen.http): {error}; choose another port or stop what uses it")
+        let remedy = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process has it: stop that one, or set listen.http in node.toml",
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address: set listen.http in node.toml",
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: set listen.http in node.toml",
+            _ => "set listen.http in node.toml to an address of this machine",
+        };
+        format!("cannot listen for operators on {address}: {error}; {remedy}")
     })
 }
 
-/// Serves until `shutdown` is cancelled.
-///
-/// # Errors
-/// What the socket said.
-pub async fn serve(
-    listener: TcpListener,
-    operator: Arc<dyn Operator>,
-    shutdown: CancellationToken,
-) -> Result<(), std::io::Error> {
-    let address = listener.local_addr()?;
-    let (ready, status, metrics, copies) = (operator.clone(), operator.clone(), operator.clone(), operator);
-    let json = |value: serde_json::Value| ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n"));
-    let router = Router::new()
+fn router(operator: Arc<dyn Operator>, address: SocketAddr) -> Router {
+    let (ready, status, metrics) = (operator.clone(), operator.clone(), operator.clone());
+    Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || async move { render(&ready.ready()) }))
-        .route("/status", get(move || async move { json(status.status()) }))
-        .route(
-            "/metrics",
-            get(move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.metrics()) }),
-        )
+        .route("/readyz", get(move || answer(move || render(&ready.ready()))))
+        .route("/status", get(move || answer(move || json(&status.status()))))
+        .route("/metrics", get(move || answer(move || prometheus(metrics.metrics()))))
         .route(
             "/backup",
-            post(
-                move |headers: HeaderMap, body: Bytes| async move { backup(&*copies, address, &headers, &body).await },
-            ),
-        );
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+            post(move |headers, body| async move { backup::answer(&*operator, address, &headers, &body).await }),
+        )
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "there is /livez, /readyz, /status, /metrics and POST /backup\n")
+        })
 }
 
-async fn backup(operator: &dyn Operator, address: SocketAddr, headers: &HeaderMap, body: &Bytes) -> Response {
-    let answer = |code: StatusCode, facts: Value| {
-        (code, [(header::CONTENT_TYPE, "application/json")], format!("{facts:#}\n")).into_response()
-    };
-    let refuse = |code, why: &str| answer(code, json!({ "error": why }));
-    let is = |name: header::HeaderName, value: &str| headers.get(name).is_some_and(|found| found == value);
-    if !address.ip().is_loopback() {
-        return refuse(StatusCode::FORBIDDEN, "backups are only made where listen.http is a loopback address");
+/// Asks on a thread that may block: the database has locks of its own.
+async fn answer<T: IntoResponse + Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => answer.into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}\n")).into_response(),
     }
-    if !is(header::HOST, &address.to_string()) || !is(header::CONTENT_TYPE, "application/json") {
-        return refuse(
-            StatusCode::FORBIDDEN,
-            "the request must name the endpoint's address as its host, and JSON as its type",
-        );
-    }
-    let facts: Value = serde_json::from_slice(body).unwrap_or_default();
-    let Some(output) = facts["output"].as_str().map(PathBuf::from) else {
-        return refuse(StatusCode::BAD_REQUEST, "the body must be {\"output\": \"/absolute/path\"}");
-    };
-    match operator.backup(output.clone()).await {
-        Ok(()) => answer(StatusCode::OK, json!({ "backup": output.display().to_string() })),
-        Err(why) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &why),
-    }
+}
+
+fn json(value: &serde_json::Value) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "application/json")], format!("{value:#}\n"))
+}
+
+fn prometheus(text: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 fn render(checks: &[Check]) -> impl IntoResponse + use<> {
@@ -121,3 +110,6 @@ fn render(checks: &[Check]) -> impl IntoResponse + use<> {
     };
     (code, text)
 }
+
+#[cfg(test)]
+mod tests;

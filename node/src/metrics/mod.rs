@@ -1,12 +1,17 @@
 //! Numbers for operators and benchmarks: counters that rooms bump, gauges read when somebody asks.
 
 pub mod names;
+pub mod process;
 pub mod stages;
+pub mod text;
 
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::types::Delivery;
 pub use stages::Stages;
+pub use text::Family;
+
+use self::names::Definition;
 
 /// Upper bounds of the latency histogram, in seconds: fine where the targets are.
 const LATENCY_BUCKETS: [f64; 20] = [
@@ -40,33 +45,32 @@ impl Metrics {
     /// Only if two metrics had one name, which a test rules out.
     pub fn new(committee: &Committee) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(name, help)?;
+        let counter = |metric: Definition| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(metric.name, metric.help)?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let labelled = |name: &str, help: &str, label: &str| -> Result<IntCounterVec, prometheus::Error> {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        let labelled = |metric: Definition, label: &str| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(metric.name, metric.help), &[label])?;
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let options = HistogramOpts::new(names::STAGE_LATENCY, "Seconds that own batches spent in a stage")
-            .buckets(LATENCY_BUCKETS.to_vec());
-        let latency = HistogramVec::new(options, &["stage"])?;
+        let (name, help) = (names::STAGE_LATENCY.name, names::STAGE_LATENCY.help);
+        let latency = HistogramVec::new(HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec()), &["stage"])?;
         registry.register(Box::new(latency.clone()))?;
         Ok(Self {
-            commits: counter(names::COMMITS, "Commits decided since the start")?,
-            delivered_batches: counter(names::DELIVERED_BATCHES, "Batches delivered by commits since the start")?,
-            delivered_bytes: counter(names::DELIVERED_BYTES, "Bytes of payload delivered by commits since the start")?,
-            sealed_batches: counter(names::SEALED_BATCHES, "Own batches sealed")?,
-            sealed_bytes: counter(names::SEALED_BYTES, "Bytes of own batches sealed")?,
-            payload_received: labelled(names::PAYLOAD_RECEIVED, "Payload taken in from a peer, in bytes", "peer")?,
-            payload_requested: counter(names::PAYLOAD_REQUESTED, "Batches asked of peers")?,
-            payload_unsolicited: counter(names::PAYLOAD_UNSOLICITED, "Chunks of payload not admitted")?,
-            peer_refused: labelled(names::PEER_REFUSED, "Frames of a peer that broke a rule", "peer")?,
-            send_dropped: labelled(names::SEND_DROPPED, "Best-effort frames that could not be queued", "peer")?,
-            requests_shed: labelled(names::REQUESTS_SHED, "Requests of a peer dropped as too many", "peer")?,
-            equivocations: labelled(names::EQUIVOCATIONS, "Authors with two blocks of one round", "author")?,
+            commits: counter(names::COMMITS)?,
+            delivered_batches: counter(names::DELIVERED_BATCHES)?,
+            delivered_bytes: counter(names::DELIVERED_BYTES)?,
+            sealed_batches: counter(names::SEALED_BATCHES)?,
+            sealed_bytes: counter(names::SEALED_BYTES)?,
+            payload_received: labelled(names::PAYLOAD_RECEIVED, "peer")?,
+            payload_requested: counter(names::PAYLOAD_REQUESTED)?,
+            payload_unsolicited: counter(names::PAYLOAD_UNSOLICITED)?,
+            peer_refused: labelled(names::PEER_REFUSED, "peer")?,
+            send_dropped: labelled(names::SEND_DROPPED, "peer")?,
+            requests_shed: labelled(names::REQUESTS_SHED, "peer")?,
+            equivocations: labelled(names::EQUIVOCATIONS, "author")?,
             latency,
             peers: committee.members().iter().map(|member| member.name.clone()).collect(),
             registry,
@@ -132,45 +136,14 @@ impl Metrics {
         self.delivered_bytes.inc_by(delivery.batches.iter().map(|b| u64::from(b.batch.bytes)).sum());
     }
 
-    /// Everything counted here in the Prometheus text format, then `gauges`.
-    pub fn render(&self, gauges: &[Gauge]) -> String {
+    /// Everything counted here in the Prometheus text format, then `families`.
+    pub fn render(&self, families: &[Family]) -> String {
         let mut text = Vec::new();
         if TextEncoder::new().encode(&self.registry.gather(), &mut text).is_err() {
             text.clear();
         }
         let mut text = String::from_utf8(text).unwrap_or_default();
-        let mut previous = "";
-        for gauge in gauges {
-            if gauge.name != previous {
-                text.push_str(&format!("# TYPE {} gauge\n", gauge.name));
-                previous = gauge.name;
-            }
-            let labels: Vec<String> = gauge.labels.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            text.push_str(&format!("{}{labels} {}\n", gauge.name, gauge.value));
-        }
+        families.iter().for_each(|family| family.render(&mut text));
         text
-    }
-}
-
-/// A value read when somebody asks. Gauges of one name stand together.
-pub struct Gauge {
-    /// See [`names`].
-    pub name: &'static str,
-    /// Label names and values.
-    pub labels: Vec<(&'static str, String)>,
-    /// The value.
-    pub value: f64,
-}
-
-impl Gauge {
-    /// A gauge without labels.
-    pub fn plain(name: &'static str, value: f64) -> Self {
-        Self { name, labels: Vec::new(), value }
-    }
-
-    /// A gauge with one label.
-    pub fn labelled(name: &'static str, label: &'static str, of: impl Into<String>, value: f64) -> Self {
-        Self { name, labels: vec![(label, of.into())], value }
     }
 }

@@ -123,7 +123,7 @@ struct Window {
     stalled: VecDeque<BatchKey>,
 }
 
-type Arrival = std::pin::Pin<Box<dyn Future<Output = (BatchKey, Result<Result<(), StoreError>, Aborted>)> + Send>>;
+type Arrival = std::pin::Pin<Box<dyn Future<Output = (BatchKey, Result<Result<u32, StoreError>, Aborted>)> + Send>>;
 
 struct Task {
     orders: mpsc::UnboundedReceiver<Order>,
@@ -190,7 +190,9 @@ impl Task {
         }
         let (arrival, registration) = AbortHandle::new_pair();
         let store = self.setup.store.clone();
-        let stored = async move { store.notify_read(schema::PAYLOAD, schema::batch_key(&key)).await.map(|_| ()) };
+        let stored = async move {
+            store.notify_read(schema::PAYLOAD, schema::batch_key(&key)).await.map(|content| content.len() as u32)
+        };
         self.arrivals.push(Box::pin(async move { (key, Abortable::new(stored, registration).await) }));
         self.setup.intake.want(key);
         let holders = holders.into_iter().filter(|holder| *holder != me).collect();
@@ -204,13 +206,13 @@ impl Task {
     async fn arrived(
         &mut self,
         key: BatchKey,
-        outcome: Result<Result<(), StoreError>, Aborted>,
+        outcome: Result<Result<u32, StoreError>, Aborted>,
     ) -> Result<(), StoreError> {
         let Ok(stored) = outcome else { return Ok(()) };
-        stored?;
+        let bytes = stored?;
         self.forget(&key);
         // A closed mailbox means that the node is going down; its reason is told there.
-        let _ = self.setup.consensus.send(Input::BatchStored(key)).await;
+        let _ = self.setup.consensus.send(Input::BatchStored { key, bytes }).await;
         Ok(())
     }
 

@@ -120,6 +120,25 @@ impl Member {
         child.wait().unwrap().code()
     }
 
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.process.as_ref().expect("running").id().to_string();
+        assert!(Command::new("kill").arg(format!("-{name}")).arg(id).status().unwrap().success());
+    }
+
+    /// Waits until it ends by itself, and gives the exit code.
+    pub fn wait_exit(&mut self) -> Option<i32> {
+        let what = format!("the end of {}", self.directory.display());
+        let code = wait_for(&what, || self.process.as_mut().and_then(|child| child.try_wait().unwrap()));
+        self.process = None;
+        code.code()
+    }
+
+    /// Its whole log.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
     pub fn status(&self) -> Option<Value> {
         let (code, body) = get(&self.http, "/status")?;
         (code == 200).then(|| serde_json::from_str(&body).ok()).flatten()

@@ -11,6 +11,12 @@ pub struct Effort {
 }
 
 /// What the caller wants.
+pub enum Wish {
+    Help,
+    Run(Arguments),
+}
+
+/// What is to be run, and where.
 pub struct Arguments {
     pub short: bool,
     pub list: bool,
@@ -29,14 +35,15 @@ usage: cargo bench --bench designs -- [OPTIONS]
   --rounds N        runs of each design; they take turns (default 3)
   --seconds S       length of a run (default 1.5)
   --directory DIR   where the databases are made and deleted again; its disk is what is measured
-  --output FILE     results; a file that exists keeps the workloads that are not run now";
+  --output FILE     results; a file that exists keeps the workloads that are not run now
+  --help            print this and end";
 
 const FULL: Effort = Effort { time: Duration::from_millis(1500), rounds: 3 };
 const SHORT: Effort = Effort { time: Duration::from_millis(50), rounds: 1 };
 
 impl Arguments {
     /// Reads them, or says what is wrong with them.
-    pub fn parse(mut given: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    pub fn parse(mut given: impl Iterator<Item = String>) -> Result<Wish, String> {
         let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
         let output = target.join("designs.json");
         let mut arguments =
@@ -46,6 +53,7 @@ impl Arguments {
             match argument.as_str() {
                 // Given by cargo.
                 "--bench" => {}
+                "--help" => return Ok(Wish::Help),
                 "--short" => (arguments.short, arguments.effort) = (true, SHORT),
                 "--list" => arguments.list = true,
                 "--only" => arguments.only.push(value()?),
@@ -59,7 +67,7 @@ impl Arguments {
                 _ => return Err(format!("\"{argument}\" is not an option")),
             }
         }
-        Ok(arguments)
+        Ok(Wish::Run(arguments))
     }
 
     /// Whether the workload of this name is to be run.

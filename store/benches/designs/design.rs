@@ -1,6 +1,7 @@
 //! The designs that are compared: one way each to write and read a key.
 //!
-//! All write through to the operating system with every write and sync when asked, so that *done* means the same in each.
+//! All write through to the operating system with every write and sync when asked, so that *done* means the same in
+//! each.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use tokio::sync::Mutex;
 use crate::plain;
 use crate::textbook::Textbook;
 
-/// Where the actor store keeps values of less than 4 KiB. The plain databases have one column for both, and RocksDB's own
-/// separation of large values at the same size.
+/// Where the actor store keeps values of less than 4 KiB. The plain databases have one column for both, and RocksDB's
+/// own separation of large values at the same size.
 pub const SMALL: Column = Column("small");
 const LARGE: Column = Column("large");
 const LARGE_BYTES: usize = 4 << 10;

@@ -1,5 +1,6 @@
 //! How long those who wait for a key wait after it was written.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -7,19 +8,33 @@ use tokio::task::JoinSet;
 
 use crate::design::{Design, SMALL};
 use crate::figures::{Figures, add_lateness, add_percentiles, name};
-use crate::random::Payloads;
+use crate::random::{Payloads, Random};
 use crate::ticker::Ticker;
 
 /// How often a design without `notify_read` looks: as often as the runtime's timer lets it.
 const POLL: Duration = Duration::from_millis(1);
 const BYTES: usize = 512;
 
-/// Has `waiters` tasks wait for a key, writes it, and does so again with another key until `time` is over.
-pub async fn run(design: Design, waiters: usize, time: Duration) -> Figures {
+/// How many wait, and what else goes on.
+#[derive(Clone, Copy)]
+pub struct FanOut {
+    pub waiters: usize,
+    /// Tasks that make synced writes all the time.
+    pub writers: u64,
+}
+
+/// Has tasks wait for a key, writes it, and does so again with another key until `time` is over.
+pub async fn run(design: Design, load: FanOut, time: Duration) -> Figures {
+    let waiters = load.waiters;
     let payloads = Payloads::new(BYTES);
+    let mut writers = JoinSet::new();
+    for task in 0..load.writers {
+        writers.spawn(write_on(design.clone(), task, payloads.pick(task)));
+    }
     let ticker = Ticker::start();
     let began = Instant::now();
     let (mut each, mut last, mut writes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut random = Random::new(1);
     let mut turn = 0_u64;
     while turn == 0 || began.elapsed() < time {
         let key = Bytes::copy_from_slice(&turn.to_be_bytes());
@@ -32,6 +47,10 @@ pub async fn run(design: Design, waiters: usize, time: Duration) -> Figures {
             });
         }
         until_registered(&design, waiters).await;
+        // At a random moment, so that no design is written to just when its timer is due. A thread of its own waits, so
+        // that the runtime is as idle as it would be.
+        let pause = Duration::from_micros(1000 + random.below(2000));
+        tokio::task::spawn_blocking(move || thread::sleep(pause)).await.expect("sleeping does not panic");
         let written = Instant::now();
         design.write(key, payloads.pick(turn), false).await;
         writes.push(written.elapsed());
@@ -44,12 +63,21 @@ pub async fn run(design: Design, waiters: usize, time: Duration) -> Figures {
     let mut figures = Figures::new();
     figures.insert(name::RATE, each.len() as f64 / began.elapsed().as_secs_f64());
     add_lateness(&mut figures, ticker.stop().await);
+    writers.shutdown().await;
     design.close().await;
     add_percentiles(&mut figures, each, name::NOTIFY_P50, name::NOTIFY_P99);
     add_percentiles(&mut figures, writes, name::WRITE_P50, name::WRITE_P99);
     last.sort_unstable();
     figures.insert(name::NOTIFY_LAST, last[last.len() / 2].as_secs_f64() * 1e6);
     figures
+}
+
+async fn write_on(design: Design, task: u64, value: Bytes) {
+    for number in 0_u64.. {
+        let key = Bytes::from([&b"beside"[..], &task.to_be_bytes(), &number.to_be_bytes()].concat());
+        design.write(key, value.clone(), true).await;
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn wait(design: &Design, key: Bytes) {
@@ -76,8 +104,6 @@ async fn until_registered(design: &Design, waiters: usize) {
             }
         };
         if registered == waiters {
-            // The threads that were busy with the waiting are idle again, as they would be.
-            tokio::time::sleep(POLL).await;
             return;
         }
         tokio::time::sleep(POLL).await;

@@ -18,6 +18,8 @@ pub mod name {
     pub const DONE: &str = "done_part";
     /// Lateness of an unrelated task on the same runtime.
     pub const UNRELATED_P99: &str = "unrelated_p99_us";
+    /// Of a thousand turns of that task those that came more than a millisecond late; the mean over all runs.
+    pub const UNRELATED_LATE: &str = "unrelated_late_per_thousand";
     /// The worst of all runs, not the median of the worst.
     pub const UNRELATED_MAX: &str = "unrelated_max_us";
     /// Processor time of the whole process by 10^6 bytes of payload.
@@ -58,6 +60,8 @@ pub fn add_lateness(figures: &mut Figures, mut times: Vec<Duration>) {
     times.sort_unstable();
     figures.insert(name::UNRELATED_P99, percentile(&times, 0.99));
     figures.insert(name::UNRELATED_MAX, percentile(&times, 1.0));
+    let late = times.iter().filter(|time| **time > Duration::from_millis(1)).count();
+    figures.insert(name::UNRELATED_LATE, late as f64 * 1e3 / times.len() as f64);
 }
 
 /// The middle value; of an even number the mean of the middle two.
@@ -67,13 +71,14 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) }
 }
 
-/// One value for each figure over all rounds: the median, and the worst where the figure is a worst case.
+/// One value for each figure over all rounds: the median; of rare events the worst, and how often they happen.
 pub fn summarize(rounds: &[Figures]) -> Figures {
     let mut summary = Figures::new();
     for name in rounds.iter().flat_map(Figures::keys) {
         let values: Vec<f64> = rounds.iter().filter_map(|round| round.get(name).copied()).collect();
         let value = match *name {
             name::UNRELATED_MAX => values.into_iter().fold(0.0, f64::max),
+            name::UNRELATED_LATE => values.iter().sum::<f64>() / values.len() as f64,
             _ => median(values),
         };
         summary.insert(name, value);
@@ -84,6 +89,8 @@ pub fn summarize(rounds: &[Figures]) -> Figures {
 /// The median over the rounds of `ours / theirs`, each from one round: what happens to the machine happens to both.
 pub fn ratio(ours: &[Figures], theirs: &[Figures], name: &str) -> Option<f64> {
     let pairs = ours.iter().zip(theirs);
-    let ratios: Vec<f64> = pairs.filter_map(|(ours, theirs)| Some(ours.get(name)? / theirs.get(name)?)).collect();
+    let ratio = |(ours, theirs): (&Figures, &Figures)| Some(ours.get(name)? / theirs.get(name)?);
+    // A run too short for a single operation has no ratio.
+    let ratios: Vec<f64> = pairs.filter_map(ratio).filter(|ratio| ratio.is_finite()).collect();
     if ratios.is_empty() { None } else { Some(median(ratios)) }
 }

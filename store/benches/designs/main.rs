@@ -6,9 +6,9 @@
 //! cargo bench --workspace --bench designs -- --only "512 B, synced"         # some workloads
 //! ```
 //!
-//! The designs take turns (A B C A B C), in another order each round, and a ratio is the median of the ratios within the
-//! rounds: machines are noisy, and what disturbs one design disturbs its neighbours. Each run has a new runtime of two threads and a
-//! new database, which is closed, deleted and forgotten by the disk before the next run begins.
+//! The designs take turns (A B C A B C), in another order each round, and a ratio is the median of the ratios within
+//! the rounds: machines are noisy, and what disturbs one design disturbs its neighbours. Each run has a new runtime of
+//! two threads and a new database, which is closed, deleted and forgotten by the disk before the next run begins.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails has failed, and says where")]
 
@@ -17,6 +17,9 @@ mod closed;
 mod design;
 mod fan_out;
 mod figures;
+#[path = "../../tests/lossy/mod.rs"]
+#[allow(unused_imports, reason = "its own tests run elsewhere")]
+mod lossy;
 mod paced;
 mod place;
 mod plain;
@@ -31,7 +34,7 @@ mod workload;
 
 use std::process::ExitCode;
 
-use crate::arguments::{Arguments, Effort, USAGE};
+use crate::arguments::{Arguments, Effort, USAGE, Wish};
 use crate::design::{Design, Kind};
 use crate::figures::Figures;
 use crate::place::Place;
@@ -44,7 +47,11 @@ const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::parse(std::env::args().skip(1)) {
-        Ok(arguments) => arguments,
+        Ok(Wish::Run(arguments)) => arguments,
+        Ok(Wish::Help) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}\n\n{USAGE}");
             return ExitCode::from(2);
@@ -105,17 +112,20 @@ fn introduce(arguments: &Arguments) {
         println!("NOTE: --short shows that everything runs; its figures mean nothing");
     }
     table::legend();
+    let (sync, write) = (place::SLOW_SYNC.as_millis(), place::SLOW_WRITE.as_millis());
+    println!("slow disk: a filesystem in memory where a sync takes {sync} ms and a write to a file {write} ms");
 }
 
 /// All rounds of all designs of one workload, or why it cannot be run here.
 fn compare(workload: &Workload, arguments: &Arguments) -> Result<Vec<Rows>, String> {
     let mut designs: Vec<Rows> = workload.kinds.iter().map(|kind| Rows { kind: *kind, rounds: Vec::new() }).collect();
-    for round in 0..arguments.effort.rounds {
+    let effort = Effort { time: arguments.effort.time * workload.stretch, ..arguments.effort };
+    for round in 0..effort.rounds {
         for turn in 0..designs.len() {
             let position = (round + turn) % designs.len();
             let design = &mut designs[position];
             let place = Place::make(workload.disk, &arguments.directory)?;
-            design.rounds.push(once(design.kind, workload.load, &place, arguments.effort)?);
+            design.rounds.push(once(design.kind, workload.load, &place, effort)?);
             place.leave()?;
         }
     }

@@ -1,5 +1,5 @@
-//! A load that keeps its pace whatever the store does, far below what the machine can do: small synced writes and payload at
-//! once, as in a node that is not busy. Latency counts from the moment the operation was due.
+//! A load that keeps its pace whatever the store does, far below what the machine can do: small synced writes and
+//! payload at once, as in a node that is not busy. Latency counts from the moment the operation was due.
 
 use std::sync::Arc;
 use std::thread;

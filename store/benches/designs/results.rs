@@ -88,11 +88,11 @@ impl Results {
     }
 }
 
-/// The first line that a command prints; empty if it cannot be run.
+/// The last line that a command prints; empty if it cannot be run.
 fn output(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or_default().to_string()
+    text.lines().last().unwrap_or_default().to_string()
 }
 
 fn commit() -> String {
@@ -101,9 +101,9 @@ fn commit() -> String {
     if modified { format!("{commit}-modified") } else { commit }
 }
 
-/// The type of the filesystem of a directory, as `stat` names it.
+/// The type of the filesystem of a directory.
 pub fn file_system(directory: &Path) -> String {
-    output("stat", &["-f", "-c", "%T", &directory.to_string_lossy()])
+    output("df", &["--output=fstype", &directory.to_string_lossy()])
 }
 
 fn machine(directory: &Path) -> Value {

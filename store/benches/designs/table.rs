@@ -9,7 +9,7 @@ pub struct Rows {
     pub rounds: Vec<Figures>,
 }
 
-const COLUMNS: [(&str, usize); 10] = [
+const COLUMNS: [(&str, usize); 11] = [
     ("", 26),
     ("ops/s", 10),
     ("ratio", 8),
@@ -19,13 +19,16 @@ const COLUMNS: [(&str, usize); 10] = [
     ("p99", 11),
     ("others p99", 12),
     ("worst", 11),
+    (">1 ms", 9),
     ("CPU ms/MB", 11),
 ];
 
 /// What the columns mean.
 pub fn legend() {
     println!("ratio: operations per second of the actor store divided by the design's (median over the rounds)");
-    println!("others: lateness of an unrelated task on the same runtime, 99th percentile and worst of all rounds");
+    println!(
+        "others: how late an unrelated task of the runtime was: 99th percentile, worst of all rounds, part over 1 ms"
+    );
     println!("disk/B: bytes written to disk for a byte of payload");
 }
 
@@ -81,6 +84,7 @@ pub fn print(workload: &str, designs: &[Rows]) {
             time(figures.get(p99)),
             time(figures.get(name::UNRELATED_P99)),
             time(figures.get(name::UNRELATED_MAX)),
+            plain(figures.get(name::UNRELATED_LATE).copied(), 1) + " ‰",
             plain(figures.get(name::CPU_PER_MB).copied(), 2),
             plain(figures.get(name::WRITTEN).copied(), 2),
         ]);

@@ -1,5 +1,5 @@
-//! The textbook actor store, as in the Narwhal and HotStuff prototypes: one task that owns the database, takes one command
-//! at a time from a channel and calls RocksDB on the runtime's thread. Errors of writes are dropped.
+//! The textbook actor store, as in the Narwhal and HotStuff prototypes: one task that owns the database, takes one
+//! command at a time from a channel and calls RocksDB on the runtime's thread. Errors of writes are dropped.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! An unrelated task of the same runtime, and how late it gets its turn.
 //!
-//! A thread of its own sends the time once a millisecond, as a network driver would hand over a packet; the task takes it and
-//! looks how old it is. No timer of the runtime is involved, so that its granularity of a millisecond is not in the figure.
+//! A thread of its own sends the time twice a millisecond, as a network driver would hand over a packet; the task takes
+//! it and looks how old it is. No timer of the runtime is involved, so that its granularity is not in the figure.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-const PERIOD: Duration = Duration::from_millis(1);
+const PERIOD: Duration = Duration::from_micros(500);
 
 /// The running thread and task.
 pub struct Ticker {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::closed::{self, Closed};
 use crate::design::{Design, Kind};
-use crate::fan_out;
+use crate::fan_out::{self, FanOut};
 use crate::figures::Figures;
 use crate::paced::{self, Paced};
 
@@ -13,7 +13,7 @@ use crate::paced::{self, Paced};
 pub enum Load {
     Closed(Closed),
     Paced(Paced),
-    FanOut { waiters: usize },
+    FanOut(FanOut),
 }
 
 /// Where the data is.
@@ -32,6 +32,8 @@ pub struct Workload {
     pub load: Load,
     pub disk: Disk,
     pub kinds: Vec<Kind>,
+    /// How many times as long as the others it runs.
+    pub stretch: u32,
 }
 
 impl Workload {
@@ -40,7 +42,7 @@ impl Workload {
         match load {
             Load::Closed(load) => closed::run(design, load, time).await,
             Load::Paced(load) => paced::run(design, load, time).await,
-            Load::FanOut { waiters } => fan_out::run(design, waiters, time).await,
+            Load::FanOut(load) => fan_out::run(design, load, time).await,
         }
     }
 }
@@ -61,12 +63,19 @@ fn tasks(number: u64) -> String {
 }
 
 fn closed(name: String, load: Closed) -> Workload {
-    Workload { name, load: Load::Closed(load), disk: Disk::Given, kinds: Kind::ALL.to_vec() }
+    Workload { name, load: Load::Closed(load), disk: Disk::Given, kinds: Kind::ALL.to_vec(), stretch: 1 }
 }
 
 fn writes(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("write {}, {}, {}", size(bytes), durability(synced), tasks(number));
     closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0 })
+}
+
+/// Long enough that the page cache cannot take everything in.
+fn sustained(mut workload: Workload) -> Workload {
+    workload.name = format!("{}, sustained", workload.name);
+    workload.stretch = 4;
+    workload
 }
 
 fn mixed(bytes: usize, synced: bool, number: u64) -> Workload {
@@ -85,11 +94,12 @@ fn with_control() -> Vec<Kind> {
     [&Kind::ALL[..], &[Kind::Nothing]].concat()
 }
 
-fn fan_out(waiters: usize) -> Workload {
-    let name = format!("notify_read, {waiters} waiting");
+fn fan_out(waiters: usize, writers: u64) -> Workload {
+    let beside = if writers == 0 { String::new() } else { format!(", beside {writers} tasks of synced writes") };
+    let name = format!("notify_read, {waiters} waiting{beside}");
     // The direct designs look again and again; one stands for all three.
     let kinds = vec![Kind::Actor, Kind::Direct, Kind::Textbook];
-    Workload { name, load: Load::FanOut { waiters }, disk: Disk::Given, kinds }
+    Workload { name, load: Load::FanOut(FanOut { waiters, writers }), disk: Disk::Given, kinds, stretch: 1 }
 }
 
 fn slow(mut workload: Workload) -> Workload {
@@ -102,7 +112,7 @@ fn slow(mut workload: Workload) -> Workload {
 fn paced(load: Paced) -> Workload {
     let name =
         format!("paced, synced: {}/s of 512 B and {}/s of 512 KiB", load.small_per_second, load.large_per_second);
-    Workload { name, load: Load::Paced(load), disk: Disk::Given, kinds: with_control() }
+    Workload { name, load: Load::Paced(load), disk: Disk::Given, kinds: with_control(), stretch: 1 }
 }
 
 /// Everything that is compared, in the order of the table.
@@ -113,9 +123,11 @@ pub fn all() -> Vec<Workload> {
             all.extend([1, 8, 64].map(|number| writes(bytes, synced, number)));
         }
     }
+    all.push(sustained(writes(LARGE, false, 8)));
     all.extend([mixed(SMALL, false, 64), mixed(SMALL, true, 64), mixed(LARGE, false, 8)]);
     all.extend([cached_reads(SMALL, 1), cached_reads(SMALL, 64), cached_reads(LARGE, 1)]);
-    all.extend([1, 100, 10_000].map(fan_out));
+    all.extend([1, 100, 10_000].map(|waiters| fan_out(waiters, 0)));
+    all.push(fan_out(1, 8));
     all.push(paced(Paced { small_per_second: 1000, large_per_second: 50 }));
     all.push(slow(writes(SMALL, false, 64)));
     all.push(slow(writes(SMALL, true, 64)));

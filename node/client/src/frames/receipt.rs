@@ -72,7 +72,10 @@ pub enum Refusal {
     #[error("its deadline has passed")]
     Expired,
     /// Its deadline is further ahead of commit time than the rules allow.
-    #[error("its deadline is further ahead than the rules allow")]
+    #[error(
+        "its deadline is further ahead of commit time than the rules allow (protocol.max_lifetime); if it was not chosen by hand, \
+         compare the clock of the node with those of the others"
+    )]
     DeadlineTooFar,
     /// The node has as many ids alive as the rules allow. It was not applied; try again later or through another node.
     #[error("too many submission ids of this node are alive")]

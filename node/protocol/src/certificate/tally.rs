@@ -37,6 +37,8 @@ struct Entry {
 pub struct Tally {
     entries: BTreeMap<CommitIndex, Entry>,
     highest: Vec<CommitIndex>,
+    /// All authors, descending by highest index.
+    order: Vec<AuthorityIndex>,
     /// At and below this index a full certificate is stored.
     certified: CommitIndex,
 }
@@ -44,7 +46,8 @@ pub struct Tally {
 impl Tally {
     /// No votes; a certificate of `certified` is stored.
     pub fn new(members: usize, certified: CommitIndex) -> Self {
-        Self { entries: BTreeMap::new(), highest: vec![CommitIndex(0); members], certified }
+        let order = (0..members as u16).map(AuthorityIndex).collect();
+        Self { entries: BTreeMap::new(), highest: vec![CommitIndex(0); members], order, certified }
     }
 
     /// How many indices have votes.
@@ -71,8 +74,7 @@ impl Tally {
     pub fn observe(&mut self, block: &VerifiedBlock, last: CommitIndex) -> Vec<CommitIndex> {
         let Some(top) = block.votes().last() else { return Vec::new() };
         let author = block.author();
-        let highest = &mut self.highest[author.usize()];
-        *highest = (*highest).max(top.index);
+        self.reached(author, top.index);
         let (mut signer, mut news) = (None, Vec::new());
         for vote in block.votes() {
             if vote.index.0.saturating_add(BELOW) <= last.0 || vote.index.0 > last.0.saturating_add(ABOVE) {
@@ -99,21 +101,32 @@ impl Tally {
     /// The signers of a verified certificate voted for these indices.
     pub fn observe_certificate(&mut self, certificate: &Certificate) {
         for signer in &certificate.signers {
-            let (highest, top) = (&mut self.highest[signer.author.usize()], signer.votes.last());
-            *highest = top.map_or(*highest, |top| top.index.max(*highest));
+            if let Some(top) = signer.votes.last() {
+                self.reached(signer.author, top.index);
+            }
+        }
+    }
+
+    /// An author voted for this index.
+    fn reached(&mut self, author: AuthorityIndex, index: CommitIndex) {
+        if index <= self.highest[author.usize()] {
+            return;
+        }
+        self.highest[author.usize()] = index;
+        let mut place = self.order.iter().position(|other| *other == author).unwrap_or(0);
+        while place > 0 && self.highest[self.order[place - 1].usize()] < index {
+            self.order.swap(place - 1, place);
+            place -= 1;
         }
     }
 
     /// The highest x such that authors with stake of at least `threshold` voted for an index of x or more.
     pub fn reached_by(&self, threshold: Stake, committee: &Committee) -> CommitIndex {
-        let mut sorted: Vec<(CommitIndex, AuthorityIndex)> =
-            committee.authorities().map(|author| (self.highest_of(author), author)).collect();
-        sorted.sort_unstable_by(|one, two| two.cmp(one));
         let mut stake = Stake(0);
-        for (index, author) in sorted {
-            stake += committee.stake(author);
+        for author in &self.order {
+            stake += committee.stake(*author);
             if stake >= threshold {
-                return index;
+                return self.highest_of(*author);
             }
         }
         CommitIndex(0)

@@ -12,6 +12,9 @@ use rorqual_config::{Committee, Digest};
 use super::window::ReplayWindow;
 use crate::types::{BlockRef, CommitIndex, CommitRef, Round};
 
+/// Certified states that wait for execution; it may be far behind while catching up.
+const MAX_EXPECTED: usize = 1_024;
+
 /// The state after a commit, as far as ordering is concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Ledger {
@@ -100,6 +103,10 @@ impl Checkpoints {
     /// A certified commit says that the state after `index` has this digest.
     pub fn expect(&mut self, index: CommitIndex, aux: Digest) {
         self.expected.insert(index, aux);
+        // Those whose state is never reported, because a restart was after it, do not pile up.
+        while self.expected.len() > MAX_EXPECTED {
+            self.expected.pop_first();
+        }
     }
 
     /// Our digest of the state after `index`, once both halves are known.
@@ -110,6 +117,9 @@ impl Checkpoints {
 
     /// The first state that is known to differ from what is certified.
     pub fn contradiction(&mut self) -> Option<CommitIndex> {
+        if self.expected.is_empty() {
+            return None;
+        }
         let known: Vec<(CommitIndex, bool)> =
             self.expected.iter().filter_map(|(i, e)| self.aux(*i).map(|aux| (*i, aux != *e))).collect();
         for (index, _) in &known {

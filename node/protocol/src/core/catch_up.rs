@@ -268,6 +268,7 @@ impl Core {
         let certified = Some(certified);
         let (commit, snapshot) = (Commit { aux: None, ..commit.clone() }, None);
         self.index.advance(commit.leader_round.next());
+        self.undecided = true;
         self.after_commit(Pending { commit, batches, certified, certificate, votes, snapshot });
         self.counters.certified_commits += 1;
         Ok(())

@@ -22,8 +22,14 @@ use crate::types::{BatchKey, BlockRef, Commit, CommitIndex, Delivery, Round, mer
 impl Core {
     /// Decides what can be decided and commits at most one leader round. True if there was one.
     pub(super) fn commit_next(&mut self) -> Result<bool, Halt> {
+        if !self.undecided {
+            return Ok(false);
+        }
         rule::decide(&mut self.index, &self.graph, &self.setup.committee, &mut self.counters.decisions)?;
-        let Some(decided) = rule::emit(&mut self.index) else { return Ok(false) };
+        let Some(decided) = rule::emit(&mut self.index) else {
+            self.undecided = false;
+            return Ok(false);
+        };
         self.commit_round(decided)?;
         Ok(true)
     }

@@ -13,7 +13,7 @@ use super::peers::Dropped;
 use crate::dag::payload::Waiter;
 use crate::dag::suspended::Change;
 use crate::effect::{Effect, Halt};
-use crate::types::{BatchKey, BlockRef, VerifiedBlock};
+use crate::types::{BatchKey, BatchRef, BlockRef, VerifiedBlock};
 
 /// More twins of a slot are taken only when a block needs them.
 const MAX_UNASKED_VARIANTS: usize = 2;
@@ -113,9 +113,14 @@ impl Core {
             self.fetch_at = None;
             return;
         }
+        if self.fetcher.take_room() {
+            self.fetch_at = Some(Duration::ZERO);
+        }
+        self.fetch_at = self.fetch_at.map(|at| at.max(self.fetch_not_before));
         if self.fetch_at.is_some_and(|at| at <= now) {
             let (requests, next) = self.fetcher.due(now, self.peers.connected);
             self.fetch_at = next;
+            self.fetch_not_before = now + self.fetcher.pause();
             for request in requests {
                 self.counters.fetches += 1;
                 self.out.effect(Effect::FetchBlocks { peer: request.peer, refs: request.refs });
@@ -126,11 +131,16 @@ impl Core {
         }
     }
 
-    pub(super) fn on_batch_stored(&mut self, key: &BatchKey) {
+    pub(super) fn on_batch_stored(&mut self, key: &BatchKey, bytes: u32) {
         for waiter in self.payload.stored(key) {
             match waiter {
                 Waiter::Block(reference) => {
                     let Some(vertex) = self.graph.get_mut(&reference) else { continue };
+                    let named = |batch: &BatchRef| batch.key(reference.author) == *key && batch.bytes == bytes;
+                    if !vertex.block.batches().iter().any(named) {
+                        // It stays incomplete until it is collected; so it does at everybody.
+                        continue;
+                    }
                     vertex.missing.remove(key);
                     if vertex.usable() {
                         self.became_usable(&reference);

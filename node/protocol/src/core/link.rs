@@ -62,6 +62,7 @@ impl Core {
     fn insert(&mut self, vertex: Vertex) {
         self.fetcher.done(&vertex.block.reference());
         self.graph.insert(vertex);
+        self.undecided = true;
         self.counters.linked += 1;
     }
 

@@ -88,9 +88,12 @@ pub struct Core {
     suspended: Suspended,
     fetcher: Fetcher,
     fetch_at: Option<Duration>,
+    fetch_not_before: Duration,
     payload: Payload,
     to_link: VecDeque<(AuthorityIndex, VerifiedBlock)>,
     index: VoteIndex,
+    /// Something was linked since slots were last looked at.
+    undecided: bool,
     ledger: Ledger,
     /// The last commit that execution has reported.
     executed: CommitIndex,
@@ -150,9 +153,11 @@ impl Core {
             suspended: Suspended::new(members, limits),
             fetcher: Fetcher::new(patience),
             fetch_at: None,
+            fetch_not_before: Duration::ZERO,
             payload: Payload::default(),
             to_link: VecDeque::new(),
             index: VoteIndex::new(Schedule::new(committee)),
+            undecided: true,
             ledger: Ledger::new(committee),
             executed: CommitIndex(0),
             checkpoints: Checkpoints::new(committee),
@@ -177,7 +182,7 @@ impl Core {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);
             }
-            Input::BatchStored(key) => self.on_batch_stored(&key),
+            Input::BatchStored { key, bytes } => self.on_batch_stored(&key, bytes),
             Input::BatchSealed(batch) => self.batches.sealed(batch, self.setup.me, &self.setup.committee),
             Input::BatchHandedToKernel { sequence, peer } => {
                 self.batches.handed(sequence, peer, self.setup.me, &self.setup.committee);

@@ -32,6 +32,9 @@ pub struct Pacemaker {
     progress: Round,
     /// When to push history again if we are still in the same round.
     pub push_at: Option<Duration>,
+    /// The round was held back for lack of anything to order. Then all blocks are old enough to be pushed whoever has them,
+    /// so that entering and proposing push nothing: what is missing somewhere shows after a timeout.
+    pub rested: bool,
     /// When we last proposed.
     pub proposed_at: Option<Duration>,
     /// The pace.
@@ -46,6 +49,7 @@ impl Pacemaker {
             leader_timeout: parameters.leader_timeout,
             progress: Round(0),
             push_at: None,
+            rested: false,
             proposed_at: None,
             limiter: Limiter::new(parameters.min_round_delay, parameters.round_burst),
         }
@@ -67,6 +71,8 @@ pub enum Readiness {
     Behind,
     /// Not before this time, unless something happens.
     Wait(Duration),
+    /// The same, and only because there is nothing to order.
+    Rest(Duration),
 }
 
 impl Core {
@@ -119,7 +125,9 @@ impl Core {
         self.pacemaker.entered = Some((round, now));
         self.pacemaker.push_at = Some(now + self.pacemaker.leader_timeout);
         self.probation.enter(round, &self.graph, &self.setup.committee);
-        self.push_history();
+        if !std::mem::take(&mut self.pacemaker.rested) {
+            self.push_history();
+        }
         now
     }
 
@@ -140,7 +148,7 @@ impl Core {
             return Readiness::Wait(paced);
         }
         if let Some(at) = self.idle_until().filter(|at| *at > now) {
-            return Readiness::Wait(at);
+            return Readiness::Rest(at);
         }
         if !complete {
             self.counters.timeouts += 1;

@@ -46,6 +46,10 @@ impl Core {
         let since = self.enter(round);
         match self.readiness(round, since) {
             Readiness::Wait(at) => self.out.wake(at),
+            Readiness::Rest(at) => {
+                (self.pacemaker.rested, self.pacemaker.push_at) = (true, None);
+                self.out.wake(at);
+            }
             Readiness::Now | Readiness::Behind => self.write_own(round),
         }
     }
@@ -115,7 +119,10 @@ impl Core {
         for peer in subscribed.iter() {
             self.out.effect(Effect::SendOwn { peer, block: block.clone() });
         }
-        self.push_history();
+        self.pacemaker.push_at = Some(self.now.monotonic + self.pacemaker.leader_timeout);
+        if !self.pacemaker.rested {
+            self.push_history();
+        }
         Ok(())
     }
 

@@ -1,17 +1,19 @@
 //! Pushing history: headers that a peer seems not to have (Starfish's Push pacemaker).
 //!
-//! Promises: a node whose pull fails still learns everything that its peers build on; almost nothing is sent twice, since
-//! only blocks old enough to have come from their author are pushed, and never to who is known to have them.
+//! Promises: a node whose pull fails still learns everything that its peers build on; almost nothing is sent twice. A block is
+//! pushed to a peer that is not known to have it once it is old enough to have come from its author, if the peer has since
+//! written a block of a higher round without it; and whatever the peer writes, once it is older than the delay bound. (Age
+//! alone would push everything to everybody where rounds are paced and not as fast as the links.)
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
-use rorqual_config::committee::AuthoritySet;
 
 use super::Core;
+use crate::dag::graph::Vertex;
 use crate::effect::Effect;
-use crate::types::{BlockRef, VerifiedBlock};
+use crate::types::VerifiedBlock;
 
 /// Blocks in one frame.
 const MAX_FRAME: usize = 150;
@@ -24,29 +26,31 @@ impl Core {
         let delays: BTreeMap<AuthorityIndex, Duration> =
             targets.iter().map(|peer| (peer, self.peers.push_delay(peer, least))).collect();
         let mut frames: BTreeMap<AuthorityIndex, Vec<VerifiedBlock>> = BTreeMap::new();
-        let uncommitted: Vec<BlockRef> = self.graph.uncommitted().iter().copied().collect();
-        for reference in uncommitted {
-            let Some(vertex) = self.graph.get_mut(&reference) else { continue };
-            let mut known = vertex.known_by();
-            known.insert(reference.author);
-            if known.union(targets) == known {
-                continue;
-            }
-            for peer in targets.iter().filter(|peer| !known.contains(*peer)) {
+        let bound = self.setup.parameters.delay_bound;
+        for vertex in self.uncommitted() {
+            let age = now.saturating_sub(vertex.linked_at);
+            let left_out = |peer: AuthorityIndex| self.clock.round_of(peer) > vertex.block.round();
+            let due = |peer: &AuthorityIndex| age >= bound || left_out(*peer) && age >= delays[peer];
+            for peer in targets.iter().filter(|peer| !is_known_by(vertex, *peer)).filter(due) {
                 let frame = frames.entry(peer).or_default();
-                if frame.len() < MAX_FRAME && vertex.linked_at + delays[&peer] <= now {
+                if frame.len() < MAX_FRAME {
                     frame.push(vertex.block.clone());
-                    vertex.sent_to.insert(peer);
                 }
             }
         }
-        for (peer, blocks) in frames.into_iter().filter(|(_, blocks)| !blocks.is_empty()) {
+        for (peer, blocks) in frames {
+            for block in &blocks {
+                if let Some(vertex) = self.graph.get_mut(&block.reference()) {
+                    vertex.sent_to.insert(peer);
+                }
+            }
             self.counters.pushed += blocks.len() as u64;
             self.out.effect(Effect::SendHistory { peer, blocks });
         }
     }
 
     /// A node that stays in one round pushes again after each leader timeout: what was too young on entering is old by then.
+    /// One that only rests does not: whoever lacks something would not rest.
     pub(super) fn push_again(&mut self) {
         let Some(at) = self.pacemaker.push_at else { return };
         if at <= self.now.monotonic {
@@ -58,14 +62,17 @@ impl Core {
         }
     }
 
+    fn uncommitted(&self) -> impl Iterator<Item = &Vertex> {
+        self.graph.uncommitted().iter().filter_map(|reference| self.graph.get(reference))
+    }
+
     /// Whether some subscribed peer may lack an uncommitted block: an idle or lonely node need not wake up for nothing.
     fn pushes_matter(&self) -> bool {
-        let targets: AuthoritySet = self.peers.subscribed;
-        !targets.is_empty()
-            && self.graph.uncommitted().iter().filter_map(|reference| self.graph.get(reference)).any(|vertex| {
-                let mut known = vertex.known_by();
-                known.insert(vertex.block.author());
-                known.union(targets) != known
-            })
+        let targets = self.peers.subscribed;
+        self.uncommitted().any(|vertex| targets.iter().any(|peer| !is_known_by(vertex, peer)))
     }
+}
+
+fn is_known_by(vertex: &Vertex, peer: AuthorityIndex) -> bool {
+    vertex.block.author() == peer || vertex.known_by().contains(peer)
 }

@@ -3,7 +3,7 @@
 //! Promises: the state is that before the stop, since it is a function of the stored commits and blocks; no round is proposed
 //! twice; a disk that contradicts itself, or that lost what was signed, stops the node before it says a word.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rorqual_config::encoding::decode;
@@ -15,6 +15,19 @@ use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt};
 use crate::input::Recovered;
 use crate::types::{BatchKey, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
+
+/// Own blocks that may have left: the last one and those below it. One beside this chain was given up at an earlier start.
+fn own_chain(recovered: &Recovered) -> BTreeSet<BlockRef> {
+    let blocks: BTreeMap<BlockRef, &VerifiedBlock> =
+        recovered.blocks.iter().map(|block| (block.reference(), block)).collect();
+    let mut chain = BTreeSet::new();
+    let mut at = recovered.own_last.as_ref();
+    while let Some(block) = at {
+        chain.insert(block.reference());
+        at = block.parents().first().and_then(|parent| blocks.get(parent).copied());
+    }
+    chain
+}
 
 fn bad<T>(what: impl Into<String>) -> Result<T, Halt> {
     Err(Halt::BadRecovery(what.into()))
@@ -39,11 +52,6 @@ impl Core {
             None => None,
         };
         let late = self.restore_blocks(&recovered, snapshot.as_ref());
-        if self.own.held.is_some() {
-            let own = recovered.blocks.iter().filter(|block| block.author() == self.setup.me);
-            let before = own.filter(|block| self.own.held.as_ref() != Some(*block));
-            self.own.last = before.max_by_key(|block| block.round()).cloned();
-        }
         for (reference, _) in snapshot.iter().flat_map(|snapshot| &snapshot.committed) {
             if !self.graph.commit(reference) {
                 return bad(format!("block {reference:?}, which the snapshot names, is not there"));
@@ -97,17 +105,26 @@ impl Core {
         sorted.sort_by_key(|block| block.reference());
         sorted.dedup_by_key(|block| block.reference());
         let mut late = Vec::new();
-        let gc_round = self.graph.gc_round();
+        let (gc_round, me) = (self.graph.gc_round(), self.setup.me);
+        let chain = own_chain(recovered);
         // Whoever references our last block got it from us: it had left, so it was whole.
         let last = recovered.own_last.as_ref().map(VerifiedBlock::reference);
         let left = last.is_some_and(|last| recovered.blocks.iter().any(|block| block.parents().contains(&last)));
-        for block in sorted.into_iter().filter(|block| block.round() > gc_round) {
+        let ours = |block: &&VerifiedBlock| block.author() != me || chain.contains(&block.reference());
+        for block in sorted.into_iter().filter(ours).filter(|block| block.round() > gc_round) {
             let linked = || block.parents().iter().all(|parent| self.graph.is_linked(parent));
             if committed.contains(&block.reference()) {
                 self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
                 self.clock.observe(block);
             } else if last == Some(block.reference()) && !left {
-                self.own.held = Some(block.clone());
+                let records = recovered.commits.last().map_or(self.records.last.index, |last| last.commit.index);
+                let votes = block.votes().last().is_none_or(|vote| vote.index <= records);
+                if linked() && votes && recovered.absent.is_empty() {
+                    self.own.held = Some(block.clone());
+                }
+                // Else it was never whole on disk, so it never left: its round is free.
+                let before = recovered.blocks.iter().find(|other| Some(&other.reference()) == block.parents().first());
+                self.own.last = before.cloned();
             } else if linked() {
                 self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
                 self.clock.observe(block);

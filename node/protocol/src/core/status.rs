@@ -78,37 +78,50 @@ pub struct Footprint {
 }
 
 impl Status {
-    /// Names and values for metrics.
-    pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        let (events, sizes) = (&self.events, &self.footprint);
-        vec![
+    /// How leader slots were decided, for metrics.
+    pub fn decisions(&self) -> [(&'static str, u64); 4] {
+        let tally = &self.events.decisions;
+        [
+            ("direct_commit", tally.direct_commits),
+            ("indirect_commit", tally.indirect_commits),
+            ("direct_skip", tally.direct_skips),
+            ("indirect_skip", tally.indirect_skips),
+        ]
+    }
+
+    /// Names and numbers of events, for metrics.
+    pub fn happened(&self) -> [(&'static str, u64); 12] {
+        let events = &self.events;
+        [
             ("proposed", events.proposed),
             ("linked", events.linked),
-            ("commits", events.commits),
-            ("certified_commits", events.certified_commits),
-            ("direct_commits", events.decisions.direct_commits),
-            ("indirect_commits", events.decisions.indirect_commits),
-            ("direct_skips", events.decisions.direct_skips),
-            ("indirect_skips", events.decisions.indirect_skips),
-            ("timeouts", events.timeouts),
-            ("fetches", events.fetches),
-            ("range_fetches", events.range_fetches),
+            ("certified_commit", events.certified_commits),
+            ("timeout", events.timeouts),
+            ("fetch", events.fetches),
+            ("range_fetch", events.range_fetches),
             ("pushed", events.pushed),
             ("dropped", events.dropped),
             ("evicted", events.evicted),
-            ("equivocations", events.equivocations),
+            ("equivocation", events.equivocations),
             ("requeued", events.requeued),
-            ("solid", self.solid.0),
-            ("lag", self.lag),
-            ("highest_certified", self.highest_certified.0),
-            ("quorum_commit_index", self.quorum_commit_index.0),
-            ("leader_timeout_us", self.leader_timeout.as_micros() as u64),
-            ("muted", self.muted.len() as u64),
-            ("pending_own_batches", self.pending_own_batches as u64),
-            ("blocks_held", sizes.blocks as u64),
-            ("suspended", sizes.suspended as u64),
-            ("payload_waits", sizes.payload_waits as u64),
-            ("unsolid_commits", sizes.unsolid_commits as u64),
+            ("executed", events.executed),
+        ]
+    }
+
+    /// Names and sizes of what is held, for metrics.
+    pub fn held(&self) -> [(&'static str, usize); 10] {
+        let sizes = &self.footprint;
+        [
+            ("blocks", sizes.blocks),
+            ("suspended", sizes.suspended),
+            ("wanted", sizes.wanted),
+            ("fetching", sizes.fetching),
+            ("payload_waits", sizes.payload_waits),
+            ("tally_entries", sizes.tally_entries),
+            ("leader_rounds", sizes.leader_rounds),
+            ("records_waiting", sizes.records_waiting),
+            ("unsolid_commits", sizes.unsolid_commits),
+            ("ranges_waiting", sizes.ranges_waiting),
         ]
     }
 }

@@ -16,6 +16,8 @@ use crate::types::BlockRef;
 pub const MAX_REFS: usize = 32;
 /// Requests to one peer at once.
 const MAX_REQUESTS: usize = 4;
+/// With no more than this many missing blocks there is no pause between looks at all of them.
+const CROWD: usize = 256;
 /// Longest pause between two rounds over all holders.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -44,12 +46,16 @@ pub struct Request {
 pub struct Fetcher {
     wants: BTreeMap<BlockRef, Want>,
     timeout: Duration,
+    /// Some wait until a holder has answered what it was asked before.
+    stalled: bool,
+    /// A holder has.
+    room: bool,
 }
 
 impl Fetcher {
     /// Nothing is missing. `timeout`: how long one request may take.
     pub fn new(timeout: Duration) -> Self {
-        Self { wants: BTreeMap::new(), timeout }
+        Self { wants: BTreeMap::new(), timeout, stalled: false, room: false }
     }
 
     /// How many blocks are missing.
@@ -72,7 +78,19 @@ impl Fetcher {
 
     /// The block came, or nobody wants it any more.
     pub fn done(&mut self, reference: &BlockRef) {
-        self.wants.remove(reference);
+        let want = self.wants.remove(reference);
+        self.room |= self.stalled && want.is_some_and(|want| want.asked.is_some());
+    }
+
+    /// Whether a holder that others wait for has room since this was last asked.
+    pub fn take_room(&mut self) -> bool {
+        std::mem::take(&mut self.room)
+    }
+
+    /// How long to leave [`Fetcher::due`] alone after a call: it looks at everything, and a peer decides how much that is.
+    pub fn pause(&self) -> Duration {
+        let crowd = self.wants.len().saturating_sub(CROWD) as u64;
+        Duration::from_nanos(crowd * 250)
     }
 
     /// A peer does not have the block.
@@ -91,6 +109,7 @@ impl Fetcher {
 
     /// The requests that are due, lowest rounds first, and when to look again.
     pub fn due(&mut self, now: Duration, connected: AuthoritySet) -> (Vec<Request>, Option<Duration>) {
+        self.stalled = false;
         if self.wants.is_empty() {
             return (Vec::new(), None);
         }
@@ -132,6 +151,7 @@ impl Fetcher {
             let candidates = want.holders.iter().filter(|p| connected.contains(*p) && !want.tried.contains(*p));
             // The least loaded first, so that one slow holder does not serve all.
             let Some(peer) = candidates.filter(room).min_by_key(|p| (load.get(p).copied().unwrap_or(0), *p)) else {
+                self.stalled = true;
                 sooner(now + self.timeout);
                 continue;
             };

@@ -64,7 +64,9 @@ impl Observer {
                     self.commits.extend(records);
                     answers.extend(token.map(Input::Persisted));
                 }
-                Effect::WaitBatch { key, .. } if self.has_payload => answers.push_back(Input::BatchStored(key)),
+                Effect::WaitBatch { key, bytes, .. } if self.has_payload => {
+                    answers.push_back(Input::BatchStored { key, bytes });
+                }
                 Effect::Halt(reason) => panic!("the observer stopped: {reason}"),
                 Effect::Penalise { peer, why } => panic!("{peer} was penalised: {why}"),
                 Effect::SendOwn { .. } => panic!("an observer proposed"),

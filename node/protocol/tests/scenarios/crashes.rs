@@ -117,6 +117,23 @@ fn a_node_catches_up_although_the_author_of_old_payload_is_gone() {
 }
 
 #[test]
+fn all_machines_lose_power_and_one_stays_dead() {
+    let plan = |plan: &mut Plan| {
+        let mut random = plan.random();
+        let dead = *random.pick(&nodes(0..plan.size));
+        let at = 250 * MILLISECOND + random.below(200_000);
+        plan.at(at, Fault::PowerLoss(nodes(0..plan.size)));
+        for victim in nodes(0..plan.size).into_iter().filter(|victim| *victim != dead) {
+            plan.at(at + random.between(1, 50) * MILLISECOND, Fault::Start(victim));
+        }
+        plan.load_until = SECOND;
+        plan.load_every = 20 * MILLISECOND;
+        plan.bound = 10 * SECOND;
+    };
+    sweep(&[(4, 20), (7, 3)], plan, |_| ());
+}
+
+#[test]
 fn a_node_that_lost_its_past_stops_before_it_signs() {
     let plan = |plan: &mut Plan| {
         let mut random = plan.random();

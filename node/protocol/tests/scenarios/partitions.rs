@@ -13,7 +13,7 @@ fn split(plan: &mut Plan, left: usize) {
         plan.at(at, fault);
     }
     plan.at(until, Fault::Heal);
-    plan.load_until = until;
+    plan.load_until = until + 400 * MILLISECOND;
     plan.load_every = 40 * MILLISECOND;
 }
 
@@ -58,7 +58,8 @@ fn links_that_break_again_and_again() {
             }
         }
         plan.at(at, Fault::Heal);
-        plan.load_until = at;
+        // Load goes on once all is mended, since an idle cluster is slow.
+        plan.load_until = at + 400 * MILLISECOND;
         plan.load_every = 40 * MILLISECOND;
     };
     sweep(&[(4, 10), (7, 3), (10, 1)], plan, |_| ());

@@ -264,7 +264,8 @@ impl Daemon {
             self.sealed(key, disk, out);
         }
         if self.waits.end(&key) {
-            self.step(Input::BatchStored(key), disk, out);
+            let bytes = disk.payload_bytes(&key);
+            self.step(Input::BatchStored { key, bytes }, disk, out);
         }
         self.execute(disk, out);
     }

@@ -47,6 +47,8 @@ pub struct Mark {
 #[derive(Default)]
 struct Index {
     blocks: BTreeMap<BlockRef, VerifiedBlock>,
+    /// The newest block written for each author and round.
+    slots: BTreeMap<(AuthorityIndex, Round), BlockRef>,
     commits: BTreeMap<CommitIndex, Arc<Delivery>>,
     certificates: BTreeMap<CommitIndex, Arc<Certificate>>,
     snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
@@ -197,6 +199,11 @@ impl Disk {
         self.index.payload.contains_key(key)
     }
 
+    /// Length of payload that is there.
+    pub fn payload_bytes(&self, key: &BatchKey) -> u32 {
+        self.index.payload.get(key).map_or(0, |(_, batch)| batch.bytes)
+    }
+
     /// When the payload can be read.
     pub fn readable_at(&self, key: &BatchKey) -> Time {
         let found = self.payload.entries.iter().rev().find(|(_, (k, _))| k == key);
@@ -253,11 +260,13 @@ impl Disk {
         let gc_round = index.commits.get(&after).map_or(Round(0), |d| d.commit.leader_round.minus(gc_depth));
         let delivered = self.delivered();
         let own = self.own_batches(me).into_values();
-        Recovered {
+        let last = index.slots.range(..=(me, Round(u64::MAX))).next_back().filter(|((author, _), _)| *author == me);
+        let mut recovered = Recovered {
             never_signed: !index.signed,
             commits: index.commits.range(after.next()..).map(|(_, d)| (**d).clone()).collect(),
             blocks: index.blocks.values().filter(|b| b.round() > gc_round).cloned().collect(),
-            own_last: index.blocks.values().rfind(|b| b.author() == me).cloned(),
+            own_last: last.and_then(|(_, reference)| index.blocks.get(reference)).cloned(),
+            absent: Vec::new(),
             own_batches: own.filter(|batch| !delivered.contains(&batch.key(me))).collect(),
             certificate: index.certificates.last_key_value().map(|(_, c)| (**c).clone()),
             executed: self.executed(),
@@ -268,7 +277,10 @@ impl Disk {
                 .map(|(i, digest)| (*i, *digest))
                 .collect(),
             snapshot,
-        }
+        };
+        recovered.absent = recovered.payload_of_last();
+        recovered.absent.retain(|key| !self.has_payload(key));
+        recovered
     }
 }
 
@@ -302,6 +314,7 @@ impl Index {
     fn write(&mut self, write: &Write) {
         match write {
             Write::Block(block) => {
+                self.slots.insert((block.author(), block.round()), block.reference());
                 self.blocks.insert(block.reference(), block.clone());
             }
             Write::Commit(delivery) => {

@@ -184,6 +184,56 @@ proptest! {
         }
     }
 
+    /// A client sends one submission again and again, through whatever node it reaches; liars copy it into their own batches;
+    /// a node goes down before it has written what it applied, comes back and gets it again.
+    #[test]
+    fn one_submission_through_many_nodes_with_copies_and_crashes_is_in_the_log_once(
+        attempts in prop::collection::vec((1u64..=8, 0u16..4, any::<bool>()), 1..16),
+        crashes in prop::collection::vec(any::<bool>(), 8),
+    ) {
+        const DEADLINE: u64 = 550;
+        let (rules, submission) = (Rules::of(&committee()), ticketed(1, DEADLINE, &["pay", "5"]));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut steady, mut crashing, disk) = (State::default(), State::default(), store());
+        let (mut first, mut next, mut sequence) = (None, 0, 0);
+        for index in 1..=8u64 {
+            let time = index * 100;
+            let here = attempts.iter().filter(|(commit, ..)| *commit == index);
+            let batches: Vec<Batch> = here.map(|(_, author, alone)| {
+                sequence += 1;
+                let company = [plain(&["noise"]), submission.clone()];
+                Batch::new(*author, sequence, if *alone { &company[1..] } else { &company })
+            }).collect();
+            let delivery = delivery(index, time, &batches);
+            let (_, outcomes) = step(&mut steady, &rules, &delivery, &batches);
+            if crashes[index as usize - 1] {
+                step(&mut crashing, &rules, &delivery, &batches);
+                crashing = runtime.block_on(load(&disk, &committee())).unwrap().state;
+            }
+            let (again, same) = step(&mut crashing, &rules, &delivery, &batches);
+            runtime.block_on(write(&disk, &again));
+            prop_assert_eq!(&same, &outcomes, "who was down answers like who was not");
+            for (batch, outcome) in batches.iter().zip(&outcomes) {
+                let BatchOutcome::Decoded(outcomes) = outcome else { panic!("honest batches") };
+                // The noise before it takes one position.
+                next += outcomes.len() as u64 - 1;
+                let expected = match (time > DEADLINE, first) {
+                    (true, _) => Outcome::Expired,
+                    (false, Some(spent)) => Outcome::Already(spent),
+                    (false, None) => {
+                        first = Some(Spent { commit: delivery.commit.index, first_position: next, batch: batch.key() });
+                        next += 2;
+                        Outcome::Committed { first_position: next - 2 }
+                    }
+                };
+                prop_assert_eq!(outcomes.last(), Some(&expected));
+            }
+            prop_assert_eq!(steady.next_position, next, "nothing else is in the log");
+        }
+        let in_time = attempts.iter().any(|(commit, ..)| commit * 100 <= DEADLINE);
+        prop_assert_eq!(first.is_some(), in_time, "applied if any copy came in time");
+    }
+
     #[test]
     fn the_digest_tells_histories_apart(one in plan(), other in plan()) {
         let digest = |plan: &Plan| {

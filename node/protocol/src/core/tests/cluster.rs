@@ -1,11 +1,14 @@
 //! Clusters without faults, with crashes, with absences.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, ProtocolParameters, Stake};
 
 use super::driver::Cluster;
 use crate::certificate::check::verify_certificate;
+use crate::effect::Effect;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,43 @@ fn an_idle_cluster_sleeps_and_wakes_with_the_first_batch() {
 }
 
 #[test]
+fn an_idle_node_does_what_its_own_blocks_need_and_nothing_else() {
+    for n in [4, 10] {
+        let mut cluster = Cluster::new(n, ProtocolParameters::default());
+        cluster.start_all();
+        cluster.seal(0, 100);
+        cluster.run(2 * SECOND);
+        let before: Vec<u64> = (0..n).map(|node| cluster.core(node).status().round.0).collect();
+        cluster.nodes.iter_mut().for_each(|node| node.effects.clear());
+        cluster.run(10 * SECOND);
+        for (node, before) in before.into_iter().enumerate() {
+            let rounds = (cluster.core(node).status().round.0 - before) as usize;
+            assert!((20..=42).contains(&rounds), "{rounds} rounds in ten idle seconds");
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            for effect in &cluster.nodes[node].effects {
+                let name = match effect {
+                    Effect::Persist { sync: true, .. } => "sync",
+                    Effect::Persist { .. } => "write",
+                    Effect::SendOwn { .. } => "own",
+                    Effect::Deliver(_) => "delivery",
+                    Effect::SetTimer(_) => "timer",
+                    // Pushes, fetches, questions, waits: nobody lacks anything.
+                    other => panic!("{other:?}"),
+                };
+                *counts.entry(name).or_default() += 1;
+            }
+            let most = |name: &str| counts.get(name).copied().unwrap_or(0);
+            assert!(most("sync") <= rounds + 1 && most("delivery") <= rounds + 1, "{rounds} rounds: {counts:?}");
+            assert!(most("own") <= (n - 1) * (rounds + 1), "{rounds} rounds: {counts:?}");
+            // One for each block of another, one for the record of a commit.
+            assert!(most("write") <= (n + 1) * (rounds + 1), "{rounds} rounds: {counts:?}");
+            assert!(most("timer") <= (n + 3) * (rounds + 1), "{rounds} rounds: {counts:?}");
+        }
+        cluster.check();
+    }
+}
+
+#[test]
 fn a_node_that_was_away_catches_up_through_ranges_and_takes_part_again() {
     let rules = ProtocolParameters { gc_depth: 60, checkpoint_interval: 50, ..ProtocolParameters::default() };
     let mut cluster = Cluster::new(4, rules);
@@ -102,6 +142,38 @@ fn a_node_that_was_away_catches_up_through_ranges_and_takes_part_again() {
     assert!(status.lag < 20 && status.round.0 + 20 > cluster.core(0).status().round.0, "{status:?}");
     assert_eq!(status.pending_own_batches, 0, "{status:?}");
     cluster.own_rounds(3);
+}
+
+#[test]
+fn catching_up_waits_for_payload_and_execution() {
+    let rules = ProtocolParameters { gc_depth: 60, checkpoint_interval: 50, ..ProtocolParameters::default() };
+    let parameters = ConsensusParameters {
+        solid_lag: 30,
+        catch_up_batch: 10,
+        catch_up_parallel: 2,
+        catch_up_ahead: 4,
+        ..ConsensusParameters::default()
+    };
+    let mut cluster = Cluster::with(4, rules, parameters);
+    cluster.start_all();
+    cluster.run(SECOND / 5);
+    cluster.stop(3);
+    for step in 0..200 {
+        cluster.seal(step % 3, 1_000);
+        cluster.run(SECOND / 50);
+    }
+    cluster.withhold = |node, _| node == 3;
+    cluster.start(3).unwrap();
+    cluster.run(2 * SECOND);
+    let status = cluster.core(3).status();
+    assert!(status.lag > 300 && status.last_commit.0 > status.solid.0 + 30, "{status:?}");
+    // The limit, and what was under way when it was reached.
+    assert!(status.last_commit.0 <= status.solid.0 + 30 + 4 * 10 + 10, "{status:?}");
+    cluster.release_payload(3);
+    cluster.run(3 * SECOND);
+    cluster.check();
+    let status = cluster.core(3).status();
+    assert!(status.lag < 10 && status.solid == status.last_record, "{status:?}");
 }
 
 #[test]

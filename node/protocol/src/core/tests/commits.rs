@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 
 use super::single::Single;
@@ -38,9 +39,22 @@ fn a_block_without_its_payload_votes_but_is_not_referenced_until_the_payload_com
         |effect| matches!(effect, Effect::WaitBatch { holders, urgent: true, .. } if holders == &[AuthorityIndex(1)]),
     );
     assert!(asked && single.core.graph.get(&next.reference()).is_some_and(|vertex| !vertex.usable()));
-    single.input(Input::BatchStored(batch(1).key(AuthorityIndex(3))));
+    single.input(Input::BatchStored { key: batch(1).key(AuthorityIndex(3)), bytes: 10 });
     assert!(single.core.graph.get(&next.reference()).is_some_and(|vertex| vertex.usable()));
     assert_eq!(single.core.status().footprint.payload_waits, 0);
+}
+
+#[test]
+fn a_block_that_names_a_wrong_length_for_its_payload_is_never_referenced() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.withhold_payload = true;
+    single.connect_all();
+    let wrong = single.with_batches(3, 1, vec![BatchRef { bytes: 9, ..batch(1) }]);
+    let twin = single.with_batches(3, 1, vec![batch(1)]);
+    single.take(&[wrong.clone(), twin.clone()]);
+    single.input(Input::BatchStored { key: batch(1).key(AuthorityIndex(3)), bytes: 10 });
+    let usable = |block: &VerifiedBlock| single.core.graph.get(&block.reference()).is_some_and(|v| v.usable());
+    assert_eq!((usable(&wrong), usable(&twin)), (false, true));
 }
 
 #[test]
@@ -104,6 +118,40 @@ fn garbage_collection_releases_blocks_that_wait_for_what_is_too_old() {
     assert!(status.gc_round >= Round(2), "{status:?}");
     assert_eq!((status.footprint.suspended, status.footprint.fetching), (0, 0));
     assert!(single.core.graph.get(&late.reference()).is_some());
+}
+
+#[test]
+fn blocks_dropped_for_lack_of_payload_are_asked_for_again_once_it_is_here() {
+    let parameters = ConsensusParameters { solid_lag: 3, ..ConsensusParameters::default() };
+    let mut single = Single::with(0, 4, ProtocolParameters::default(), parameters);
+    // Without blocks of our own the frontier is that of the others.
+    (single.withhold_payload, single.hold_writes) = (true, true);
+    single.connect_all();
+    let heavy = single.with_batches(1, 1, vec![batch(1)]);
+    let all = single.rounds_on_top(&[1, 2, 3], 14);
+    single.take(&all);
+    let status = single.core.status();
+    assert!(status.events.dropped > 0 && status.last_commit.0 > status.solid.0 + 3, "{status:?}");
+    single.advance(Duration::from_secs(3));
+    let asked = |single: &Single| single.effects.iter().filter(|e| matches!(e, Effect::Subscribe { .. })).count();
+    let before = asked(&single);
+    single.input(Input::BatchStored { key: heavy.batches()[0].key(AuthorityIndex(1)), bytes: 10 });
+    single.advance(Duration::from_secs(3));
+    assert_eq!(asked(&single), before + 3, "each of the three whose blocks were dropped");
+    single.take(&all);
+    assert!(single.core.status().frontier >= Round(14));
+}
+
+#[test]
+fn fresh_blocks_of_authors_in_good_standing_are_all_referenced_whatever_they_carry() {
+    let parameters = ConsensusParameters { max_unsettled_bytes: 5, ..ConsensusParameters::default() };
+    let mut single = Single::with(0, 4, ProtocolParameters::default(), parameters);
+    single.connect_all();
+    let blocks: Vec<VerifiedBlock> =
+        [3, 2, 1].into_iter().map(|author| single.with_batches(author, 1, vec![batch(author as u64)])).collect();
+    single.take(&blocks);
+    let parents = single.own(2).parents().to_vec();
+    assert!(blocks.iter().all(|block| parents.contains(&block.reference())), "{parents:?}");
 }
 
 #[test]

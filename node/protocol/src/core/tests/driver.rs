@@ -34,7 +34,20 @@ pub struct Node {
     pub halted: Option<Halt>,
     pub delivered: Vec<Arc<Delivery>>,
     pub effects: Vec<Effect>,
-    waits: BTreeSet<BatchKey>,
+    pub waits: BTreeMap<BatchKey, u32>,
+}
+
+/// A second core from the disk of a node, which nobody hears.
+pub struct Twin {
+    pub core: Core,
+    pub waits: Vec<(BatchKey, u32)>,
+    clock: Now,
+}
+
+impl Twin {
+    pub fn input(&mut self, input: Input) {
+        self.core.step(self.clock, input);
+    }
 }
 
 pub struct Cluster {
@@ -66,7 +79,7 @@ impl Cluster {
             halted: None,
             delivered: Vec::new(),
             effects: Vec::new(),
-            waits: BTreeSet::new(),
+            waits: BTreeMap::new(),
         };
         Self {
             committee: committee_with(n, rules),
@@ -117,6 +130,7 @@ impl Cluster {
             blocks: disk.blocks.values().cloned().collect(),
             own_last: disk.blocks.values().rfind(own).cloned(),
             own_batches: disk.own_batches.values().filter(|b| !delivered.contains(&b.key(me))).copied().collect(),
+            absent: Vec::new(),
             certificate: disk.certificates.last_key_value().map(|(_, certificate)| (**certificate).clone()),
             executed,
             state_digests: disk.executed.iter().map(|(index, state)| (*index, *state)).collect(),
@@ -136,6 +150,25 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// What the node would be if it restarted now.
+    pub fn twin(&self, node: usize) -> Twin {
+        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock()).unwrap();
+        let wait = |effect: Effect| match effect {
+            Effect::WaitBatch { key, bytes, .. } => Some((key, bytes)),
+            _ => None,
+        };
+        Twin { core, waits: effects.into_iter().filter_map(wait).collect(), clock: self.clock() }
+    }
+
+    /// Payload that was withheld from the node is there.
+    pub fn release_payload(&mut self, node: usize) {
+        self.withhold = |_, _| false;
+        for (key, bytes) in std::mem::take(&mut self.nodes[node].waits) {
+            self.nodes[node].disk.batches.insert(key);
+            self.input(node, Input::BatchStored { key, bytes });
+        }
     }
 
     pub fn stop(&mut self, node: usize) {
@@ -247,12 +280,12 @@ impl Cluster {
                 }
                 Effect::TipQuery { peer } => self.send(node, peer, Input::TipQueried { peer: me, request: 1 }),
                 Effect::SendTip { peer, tip, .. } => self.send(node, peer, Input::PeerTip { peer: me, tip }),
-                Effect::WaitBatch { key, .. } => {
+                Effect::WaitBatch { key, bytes, .. } => {
                     if !(self.withhold)(node, &key) {
                         self.nodes[node].disk.batches.insert(key);
-                        self.later(Duration::from_micros(200), node, Input::BatchStored(key));
+                        self.later(Duration::from_micros(200), node, Input::BatchStored { key, bytes });
                     } else {
-                        self.nodes[node].waits.insert(key);
+                        self.nodes[node].waits.insert(key, bytes);
                     }
                 }
                 Effect::CancelWait(key) => drop(self.nodes[node].waits.remove(&key)),

@@ -91,7 +91,9 @@ impl Single {
                         false => answers.extend(token.map(Input::Persisted)),
                     }
                 }
-                Effect::WaitBatch { key, .. } if !self.withhold_payload => answers.push(Input::BatchStored(key)),
+                Effect::WaitBatch { key, bytes, .. } if !self.withhold_payload => {
+                    answers.push(Input::BatchStored { key, bytes });
+                }
                 Effect::WaitBatch { key, .. } => self.waits.push(key),
                 Effect::CancelWait(key) => self.cancelled.push(key),
                 Effect::Deliver(delivery) => {
@@ -300,6 +302,22 @@ impl Single {
                 self.advance(Duration::from_millis(5));
             }
         }
+    }
+
+    /// Blocks of these authors for all rounds up to `last` that they have not written yet, together with those that they
+    /// have, without ours and not shown to the core.
+    pub fn rounds_on_top(&mut self, authors: &[usize], last: u64) -> Vec<VerifiedBlock> {
+        let mut all = Vec::new();
+        for round in 1..=last {
+            let mut blocks = Vec::new();
+            for author in authors {
+                let of_slot = |b: &&VerifiedBlock| b.author().usize() == *author && b.round() == Round(round);
+                let known = self.blocks.values().find(of_slot).cloned();
+                blocks.push(known.unwrap_or_else(|| self.block(*author, round, &[self.me])));
+            }
+            all.extend(blocks);
+        }
+        all
     }
 
     /// Blocks of these authors for the next rounds, not shown to the core.
