@@ -129,14 +129,28 @@ impl Node {
         let options = schema::options(&config.parameters.store, false);
         recovery::check_log(&config.data_dir, &options, chain_id, config.me)?;
         let store = schema::open_data_dir(&config.data_dir, &config.parameters.store, chain_id, config.me)?;
-        let testimony = recovery::testimony(&config.data_dir, &store)?;
-        let record = testimony.judge(chain_id, config.me)?;
+        match Self::prepare(&config, &store) {
+            Ok((safety, monitor, disk)) => Ok(Opened { config, store, safety, monitor, disk }),
+            Err(error) => {
+                // The process may end at once: the database must not be closing in the background then.
+                if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
+                    let _ = runtime.block_on(store.shutdown());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// What a node needs of its open data directory, if it may sign from it.
+    fn prepare(config: &NodeConfig, store: &Store) -> Result<(Arc<SafetyRecord>, Monitor, Disk), NodeError> {
+        let testimony = recovery::testimony(&config.data_dir, store)?;
+        let record = testimony.judge(config.committee.chain_id(), config.me)?;
         if let Found::Valid { damaged: Some(slot), .. } = &testimony.found {
             warn!(file = safety::FILE, %slot, "one slot of the safety record is torn or damaged; the other one is whole");
         }
         let safety = SafetyRecord::open(&config.data_dir, record).map_err(NodeError::Other)?;
         let (monitor, disk) = Monitor::start(&config.data_dir, &config.parameters.store).map_err(NodeError::Other)?;
-        Ok(Opened { config, store, safety, monitor, disk })
+        Ok((safety, monitor, disk))
     }
 
     /// Resolves with the reason when a part of the node has failed.

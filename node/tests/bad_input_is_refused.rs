@@ -228,7 +228,8 @@ fn a_second_process_on_one_data_directory_is_refused() {
     let cluster = Cluster::start(4);
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(sentence(&said).contains("in use by another process; stop it"), "{said}");
+    let holder = format!("in use by process {}; stop it", cluster.members[0].process_id());
+    assert!(sentence(&said).contains(&holder), "{said}");
     cluster.members[0].submit("still alive");
 }
 

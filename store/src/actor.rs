@@ -1,8 +1,8 @@
 //! The writer: the one thread that changes the engine.
 //!
-//! It takes everything that is queued and applies it as one engine write, in order. Then it wakes those who wait for the
-//! keys, answers the buffered writers, and leaves the synced ones to the syncer. It never waits for a sync. When the queue
-//! is closed and drained it ends the other threads, puts everything on disk and releases the directory.
+//! It takes what is queued, up to a few megabytes, and applies it as one engine write, in order. Then it wakes those who
+//! wait for the keys, answers the buffered writers, and leaves the synced ones to the syncer. It never waits for a sync.
+//! When the queue is closed and drained it ends the other threads, puts everything on disk and releases the directory.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,12 +17,16 @@ use crate::shared::Shared;
 use crate::sync::thread::{self, JoinHandle};
 use crate::syncer;
 
+/// Bytes of batches that become one engine write: many small ones do, and nobody waits for tens of megabytes of others.
+const GROUP_BYTES: usize = 8 << 20;
+
 /// Starts all threads of a store. If one cannot be started, those that were end again.
 pub(crate) fn start(shared: &Arc<Shared>, reader_threads: usize) -> Result<(), StoreError> {
     let started = spawn_all(shared, reader_threads);
     started.map_err(|error| {
         shared.readers.close();
         shared.syncs.close();
+        shared.engine.stop_workers();
         shared.begin_close();
         StoreError::from_io("starting the store's threads", &error)
     })
@@ -33,13 +37,24 @@ fn spawn_all(shared: &Arc<Shared>, reader_threads: usize) -> io::Result<()> {
     for number in 0..reader_threads {
         helpers.push(spawn(shared, format!("store-read-{number}"), |shared| shared.readers.run(&*shared.engine))?);
     }
-    let syncer = spawn(shared, "store-sync".to_string(), syncer::run)?;
+    helpers.push(spawn(shared, "store-sync".to_string(), syncer::run)?);
+    let mut workers = Vec::new();
+    for (number, name) in shared.engine.workers().iter().enumerate() {
+        workers.push(spawn(shared, (*name).to_string(), move |shared| work(shared, number))?);
+    }
     spawn(shared, "store-write".to_string(), move |shared| {
         run(shared);
-        let result = finish(shared, syncer, helpers);
+        let result = finish(shared, helpers, workers);
         shared.closed.send_replace(Some(result));
     })?;
     Ok(())
+}
+
+/// The life of a thread of the engine's own.
+fn work(shared: &Shared, worker: usize) {
+    if let Err(error) = shared.engine.work(worker) {
+        shared.fail(&error);
+    }
 }
 
 fn spawn<F>(shared: &Arc<Shared>, name: String, body: F) -> io::Result<JoinHandle<()>>
@@ -72,6 +87,7 @@ impl Drop for PanicGuard<'_> {
         answer(self.shared.syncs.abandon(), &Err(error.clone()));
         self.shared.readers.abandon();
         if name == "store-write" {
+            self.shared.engine.stop_workers();
             self.shared.closed.send_replace(Some(Err(error)));
         }
     }
@@ -84,8 +100,15 @@ fn answer(replies: impl IntoIterator<Item = Reply>, result: &Result<(), StoreErr
     }
 }
 
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        // A thread that panicked has reported itself as a failure.
+        let _ = thread.join();
+    }
+}
+
 fn run(shared: &Shared) {
-    while let Some(jobs) = shared.queue.take_all() {
+    while let Some(jobs) = shared.queue.take(GROUP_BYTES) {
         let refusal = shared.failure.aftermath();
         match refusal {
             Some(error) => refuse(shared, jobs, &error),
@@ -191,14 +214,14 @@ fn complete(shared: &Shared, jobs: VecDeque<Job>) {
     shared.queue.release(released);
 }
 
-/// The end of the store, after the last batch: reads first, because closing the engine must wait for them.
-fn finish(shared: &Shared, syncer: JoinHandle<()>, readers: Vec<JoinHandle<()>>) -> Result<(), StoreError> {
+/// The end of the store, after the last batch: reads and syncs first, because closing the engine must wait for them, then
+/// the engine's own threads, which a sync may need.
+fn finish(shared: &Shared, helpers: Vec<JoinHandle<()>>, workers: Vec<JoinHandle<()>>) -> Result<(), StoreError> {
     shared.syncs.close();
     shared.readers.close();
-    // A thread that panicked has reported itself as a failure.
-    for thread in readers.into_iter().chain([syncer]) {
-        let _ = thread.join();
-    }
+    join(helpers);
+    shared.engine.stop_workers();
+    join(workers);
     let failure = shared.failure.first();
     let closed = shared.engine.close(failure.is_some());
     shared.registry.wake_all(&shared.reason_of_silence());

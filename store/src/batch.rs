@@ -12,7 +12,8 @@ const OPERATION_OVERHEAD: usize = 64;
 pub enum Durability {
     /// Done when applied: every later read sees it, and it survives the end of the process, but not a power cut.
     Buffered,
-    /// Done when the log is on disk: it survives a power cut. Everything written before it is on disk then too.
+    /// Done when the log and the segments of large values are on disk: it survives a power cut. Everything written before it
+    /// is on disk then too.
     Synced,
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::batch::WriteBatch;
 use crate::error::StoreError;
 use crate::reclaim::Span;
+use crate::statistics::SegmentStatistics;
 
 /// Which way a range is walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,16 +61,24 @@ impl<'a> Page<'a> {
         Page { range, bytes: 0, entries: Vec::new() }
     }
 
+    /// Whether an entry with a value of this length fits; if not, the page is complete without it.
+    pub(crate) fn fits(&self, key: &[u8], value_length: usize) -> bool {
+        let bytes = self.bytes.saturating_add(key.len()).saturating_add(value_length);
+        self.entries.len() < self.range.limit && (self.entries.is_empty() || bytes <= self.range.max_bytes)
+    }
+
+    pub(crate) fn push(&mut self, key: &[u8], value: Bytes) {
+        self.bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
+        self.entries.push((Bytes::copy_from_slice(key), value));
+    }
+
     /// Takes the entry if it fits; false means that the page is complete without it.
     pub(crate) fn offer(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let bytes = self.bytes.saturating_add(key.len()).saturating_add(value.len());
-        let full = self.entries.len() >= self.range.limit;
-        if full || (!self.entries.is_empty() && bytes > self.range.max_bytes) {
-            return false;
+        let fits = self.fits(key, value.len());
+        if fits {
+            self.push(key, Bytes::copy_from_slice(value));
         }
-        self.bytes = bytes;
-        self.entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-        true
+        fits
     }
 
     pub(crate) fn into_entries(self) -> Vec<(Bytes, Bytes)> {
@@ -81,7 +90,16 @@ impl<'a> Page<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EngineSize {
     pub(crate) disk_bytes: u64,
+    pub(crate) segment_bytes: u64,
     pub(crate) memory_bytes: u64,
+    pub(crate) table_reader_bytes: u64,
+}
+
+/// What an engine says of itself beside its columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EngineStatistics {
+    pub(crate) block_cache_bytes: u64,
+    pub(crate) segments: SegmentStatistics,
 }
 
 /// What holds the bytes: RocksDB, or memory.
@@ -106,6 +124,24 @@ pub(crate) trait Engine: Send + Sync + 'static {
 
     /// Sizes of all columns by number; zeros when closed.
     fn sizes(&self) -> Vec<EngineSize>;
+
+    /// What it does beside that.
+    fn statistics(&self) -> EngineStatistics {
+        EngineStatistics::default()
+    }
+
+    /// The names of the threads that the engine needs for itself.
+    fn workers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The life of one of them; ends when [`Engine::stop_workers`] was called, or with a failure that stops the store.
+    fn work(&self, _worker: usize) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Tells the workers to end.
+    fn stop_workers(&self) {}
 
     /// Writes a copy, which can be opened as a store, to a directory that does not exist yet.
     fn checkpoint(&self, path: &Path) -> Result<(), StoreError>;

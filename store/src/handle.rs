@@ -84,7 +84,7 @@ impl Store {
     ///
     /// The batch takes its place *at the call*, not at the first poll; while the queue is full it waits there, behind those
     /// who came before. The returned future borrows nothing. It resolves when the batch is applied
-    /// ([`Durability::Buffered`]) or when the log is on disk ([`Durability::Synced`]); every `read` that starts later sees
+    /// ([`Durability::Buffered`]) or when the log and all large values are on disk ([`Durability::Synced`]); every `read` that starts later sees
     /// it, on any clone. See [`Completion`] for what dropping it does.
     ///
     /// An empty synced batch resolves when all writes before it are on disk.
@@ -152,7 +152,8 @@ impl Store {
     }
 
     /// Removes every key from `from` up to and without `to_exclusive` (empty: to the end of the column),
-    /// [`Durability::Buffered`]. The cost does not depend on how many keys there are.
+    /// [`Durability::Buffered`]. The cost does not depend on how many keys there are, except in a column of large values,
+    /// where each costs the writer about a microsecond.
     pub fn delete_range(&self, column: Column, from: impl Into<Bytes>, to_exclusive: impl Into<Bytes>) -> Completion {
         let mut batch = WriteBatch::new();
         batch.delete_range(column, from, to_exclusive);
@@ -250,7 +251,9 @@ impl Store {
         let size = |(column, (engine, cache)): (&&'static str, (crate::engine::EngineSize, &Option<_>))| ColumnSize {
             column,
             disk_bytes: engine.disk_bytes,
+            segment_bytes: engine.segment_bytes,
             memtable_bytes: engine.memory_bytes,
+            table_reader_bytes: engine.table_reader_bytes,
             cache_bytes: cache.as_ref().map_or(0, |cache: &crate::cache::ValueCache| cache.bytes() as u64),
         };
         named.map(size).collect()
@@ -261,6 +264,7 @@ impl Store {
         let shared = self.shared();
         let level = shared.queue.level();
         let counters = &shared.counters;
+        let engine = shared.engine.statistics();
         Statistics {
             queue_bytes: level.bytes,
             queue_capacity: shared.queue_bytes,
@@ -272,13 +276,17 @@ impl Store {
             groups: counters.groups.load(Ordering::Relaxed),
             syncs: counters.syncs.load(Ordering::Relaxed),
             synced_writes: counters.synced_batches.load(Ordering::Relaxed),
+            block_cache_bytes: engine.block_cache_bytes,
+            segments: engine.segments,
             failed: shared.failure.first(),
         }
     }
 
     /// Makes a consistent copy in the directory `path`, which must not exist yet while its parent must. The copy holds
     /// every write that had resolved before the call and is a database that [`Store::open`] opens. Files that never change
-    /// are hard links where the filesystem allows it. Writes go on meanwhile; it occupies one reader thread.
+    /// are hard links where the filesystem allows it. Writes go on meanwhile; it occupies one reader thread. Until it is done
+    /// the copy is in `path` with `.incomplete` appended, and then appears whole, on disk, with a file
+    /// [`AMNESIA_FILE`](crate::AMNESIA_FILE) in it.
     ///
     /// Dropping the future does not stop a copy that has begun.
     ///

@@ -1,8 +1,8 @@
 //! The store: durable bytes behind three verbs, `write`, `read` and `notify_read`.
 //!
 //! A [`Store`] is a handle, cheap to clone and usable from any task. Behind it one writer thread applies batches to the
-//! engine, one syncer thread makes them durable, and a few reader threads fetch what is not in memory. The engine is
-//! RocksDB ([`Store::open`]) or memory ([`Store::in_memory`]); callers cannot tell them apart except by a restart.
+//! engine, a syncer thread makes them durable, and a few reader threads fetch what is not in memory. The engine is RocksDB
+//! with segment files for large values ([`Store::open`]), or memory ([`Store::in_memory`]); callers cannot tell them apart except by a restart.
 //!
 //! # What it promises
 //!
@@ -49,6 +49,7 @@ mod engine;
 mod error;
 mod failure;
 mod handle;
+mod log_file;
 mod memory;
 mod notify;
 pub mod offline;
@@ -58,12 +59,16 @@ mod queue;
 mod readers;
 mod reclaim;
 mod rocks;
+mod rocks_backup;
+mod rocks_group;
 mod rocks_log;
 mod rocks_open;
+mod segments;
 mod shared;
 mod statistics;
 mod sync;
 mod syncer;
+mod verify;
 mod waiters;
 
 pub use batch::{Durability, WriteBatch};
@@ -72,7 +77,9 @@ pub use engine::Direction;
 pub use error::{Refused, StoreError};
 pub use handle::Store;
 pub use options::{Column, ColumnOptions, Options};
-pub use statistics::{ColumnSize, Statistics};
+pub use rocks_backup::AMNESIA_FILE;
+pub use statistics::{ColumnSize, SegmentAccess, SegmentStatistics, Statistics};
+pub use verify::{ColumnReport, Damage, DamageKind, Report, verify, verify_entries};
 
 #[cfg(test)]
 mod tests;

@@ -103,7 +103,7 @@ impl Engine for MemoryEngine {
 
     fn sizes(&self) -> Vec<EngineSize> {
         let bytes = |map: &Map| map.iter().map(|(key, value)| key.len() as u64 + value.len() as u64).sum();
-        self.maps().iter().map(|map| EngineSize { disk_bytes: 0, memory_bytes: bytes(map) }).collect()
+        self.maps().iter().map(|map| EngineSize { memory_bytes: bytes(map), ..EngineSize::default() }).collect()
     }
 
     fn checkpoint(&self, _path: &Path) -> Result<(), StoreError> {

@@ -15,8 +15,12 @@ pub struct Column(pub &'static str);
 pub struct ColumnOptions {
     /// The name, part of the format on disk. `default` is reserved.
     pub name: &'static str,
-    /// Values of 4 KiB and more are kept out of the tree, in files of their own: written once, not rewritten by every
-    /// compaction.
+    /// Values of [`Options::large_value_bytes`] and more are kept out of RocksDB, in segment files: written once, past the
+    /// page cache where the filesystem allows it, and never moved. Part of the format on disk: it cannot change later.
+    ///
+    /// Their space comes back by whole segments, when nothing in a segment is live. Put values into one column that are
+    /// deleted at about the same age: a single value that is kept for ever keeps its segment. Writes and deletions look the
+    /// key up, and a range deletion looks up every key it removes.
     pub large_values: bool,
     /// How many bytes of the latest written values stay in memory, oldest out first; 0 keeps none.
     pub cache_bytes: usize,
@@ -54,11 +58,27 @@ pub struct Options {
     pub max_wal_bytes: u64,
     /// Threads for flushes and compactions. Default 2.
     pub max_background_jobs: usize,
-    /// Table and value files kept open. Default 512.
+    /// Table files kept open. Default 512.
     pub max_open_files: usize,
+    /// In columns of large values, the size in bytes from which a value goes to a segment. Default 4 KiB.
+    pub large_value_bytes: usize,
+    /// Size of a segment file, in bytes: the unit in which the space of large values is reserved and comes back. Each column
+    /// of large values writes into one at a time. A value that is larger gets a file of its own. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// Segment files without live values that are kept to be written again; further ones are deleted. Default 4.
+    pub spare_segments: usize,
+    /// Bytes of large values after which a background sync of their files begins, so that a synced write finds little left
+    /// to do. Bounds what a start after a crash has to check. Default 4 MiB.
+    pub segment_sync_bytes: u64,
+    /// Whether to write segments past the page cache (`O_DIRECT`). Where the filesystem refuses it, the page cache is used
+    /// whatever this says; [`SegmentStatistics::access`](crate::SegmentStatistics::access) tells which. Default true.
+    pub direct_io: bool,
     /// Whether to create the database where there is none; otherwise that is [`StoreError::Missing`]. Default true.
     pub create_if_missing: bool,
 }
+
+const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+const MAX_SEGMENT_BYTES: u64 = 16 << 30;
 
 const MIB: usize = 1 << 20;
 
@@ -74,6 +94,11 @@ impl Default for Options {
             max_wal_bytes: 256 << 20,
             max_background_jobs: 2,
             max_open_files: 512,
+            large_value_bytes: 4 << 10,
+            segment_bytes: 64 << 20,
+            spare_segments: 4,
+            segment_sync_bytes: 4 << 20,
+            direct_io: true,
             create_if_missing: true,
         }
     }
@@ -102,6 +127,9 @@ impl Options {
         if self.queue_bytes == 0 || self.reader_threads == 0 || self.reader_queue == 0 {
             return invalid("queue_bytes, reader_threads and reader_queue must be at least 1".to_string());
         }
+        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&self.segment_bytes) {
+            return invalid(format!("segment_bytes must be between {MIN_SEGMENT_BYTES} and {MAX_SEGMENT_BYTES}"));
+        }
         Ok(())
     }
 }
@@ -110,11 +138,15 @@ impl Options {
 #[derive(Clone, Debug)]
 pub(crate) struct Columns {
     names: Vec<&'static str>,
+    large: Vec<bool>,
 }
 
 impl Columns {
     pub(crate) fn new(options: &Options) -> Columns {
-        Columns { names: options.columns.iter().map(|column| column.name).collect() }
+        Columns {
+            names: options.columns.iter().map(|column| column.name).collect(),
+            large: options.columns.iter().map(|column| column.large_values).collect(),
+        }
     }
 
     /// The number of a column. There are few columns and their names are constants of the caller, so that comparing
@@ -127,6 +159,11 @@ impl Columns {
             .position(same_constant)
             .or_else(|| self.names.iter().position(|known| *known == name))
             .ok_or(StoreError::UnknownColumn { column: name })
+    }
+
+    /// Whether the column keeps large values in segments.
+    pub(crate) fn is_large(&self, column: usize) -> bool {
+        self.large[column]
     }
 
     pub(crate) fn names(&self) -> &[&'static str] {
@@ -155,8 +192,11 @@ mod tests {
 
     #[test]
     fn bounds_of_zero_are_refused() {
-        let error = Options { queue_bytes: 0, ..Options::default() }.validate();
-        assert!(matches!(error, Err(StoreError::Options { .. })));
+        let zeros =
+            [Options { queue_bytes: 0, ..Options::default() }, Options { segment_bytes: 0, ..Options::default() }];
+        for options in zeros {
+            assert!(matches!(options.validate(), Err(StoreError::Options { .. })), "{options:?}");
+        }
     }
 
     #[test]

@@ -79,6 +79,17 @@ impl State {
         self.admitted.push_back(job);
     }
 
+    fn take(&mut self, bytes: usize) -> VecDeque<Job> {
+        let mut sum = 0_usize;
+        let fits = |job: &&Job| {
+            sum = sum.saturating_add(job.cost());
+            sum <= bytes
+        };
+        let count = self.admitted.iter().take_while(fits).count().max(1);
+        let rest = self.admitted.split_off(count);
+        std::mem::replace(&mut self.admitted, rest)
+    }
+
     fn admit_waiting(&mut self, capacity: usize) {
         while let Some(first) = self.waiting.first_entry() {
             let cost = first.get().cost();
@@ -152,12 +163,12 @@ impl Queue {
         drop(job);
     }
 
-    /// Waits for batches and takes all of them; `None` when the queue is closed and nothing is left.
-    pub(crate) fn take_all(&self) -> Option<VecDeque<Job>> {
+    /// Waits for batches and takes the first ones, up to `bytes` or one; `None` when the queue is closed and nothing is left.
+    pub(crate) fn take(&self, bytes: usize) -> Option<VecDeque<Job>> {
         let mut state = self.lock();
         loop {
             if !state.admitted.is_empty() {
-                return Some(std::mem::take(&mut state.admitted));
+                return Some(state.take(bytes));
             }
             if state.closed && state.waiting.is_empty() {
                 return None;
@@ -224,11 +235,21 @@ mod tests {
         assert!(matches!(queue.push(job(90)), Ok(Place::Waiting(_))));
         // The small one would fit beside nothing, but nobody overtakes.
         assert!(matches!(queue.push(job(0)), Ok(Place::Waiting(_))));
-        assert_eq!(lengths(queue.take_all().expect("one batch")), [100]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("one batch")), [100]);
         queue.release(cost(100));
-        assert_eq!(lengths(queue.take_all().expect("the next")), [90]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("the next")), [90]);
         queue.release(cost(90));
-        assert_eq!(lengths(queue.take_all().expect("the last")), [0]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("the last")), [0]);
+    }
+
+    #[test]
+    fn a_group_ends_at_its_bytes_but_has_one_batch() {
+        let queue = Queue::new(usize::MAX);
+        for bytes in [10, 20, 500, 5, 6] {
+            assert!(queue.try_push(job(bytes)).is_ok());
+        }
+        let take = || lengths(queue.take(cost(0) * 2 + 40).expect("a group"));
+        assert_eq!((take(), take(), take()), (vec![10, 20], vec![500], vec![5, 6]));
     }
 
     #[test]
@@ -262,7 +283,7 @@ mod tests {
         let Ok(Place::Waiting(large)) = queue.push(job(100)) else { panic!("no room for it") };
         assert!(matches!(queue.push(job(0)), Ok(Place::Waiting(_))));
         queue.withdraw(large);
-        assert_eq!(lengths(queue.take_all().expect("both")), [100, 0]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("both")), [100, 0]);
         // Withdrawing what is no longer there changes nothing.
         queue.withdraw(large);
         assert_eq!(queue.level().waiting, 0);
@@ -275,11 +296,11 @@ mod tests {
         assert!(matches!(queue.push(job(50)), Ok(Place::Waiting(_))));
         queue.close();
         assert_eq!(queue.push(job(0)).err(), Some(StoreError::Closed));
-        assert_eq!(lengths(queue.take_all().expect("the first")), [100]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("the first")), [100]);
         queue.release(cost(100));
-        assert_eq!(lengths(queue.take_all().expect("the second")), [50]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("the second")), [50]);
         queue.release(cost(50));
-        assert!(queue.take_all().is_none());
+        assert!(queue.take(usize::MAX).is_none());
         assert_eq!(queue.level().bytes, 0);
     }
 
@@ -307,6 +328,6 @@ mod tests {
             assert!(queue.push(job(bytes)).is_ok());
         }
         assert_eq!(lengths(queue.abandon()), [100, 50, 3]);
-        assert!(queue.take_all().is_none());
+        assert!(queue.take(usize::MAX).is_none());
     }
 }

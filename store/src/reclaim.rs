@@ -22,6 +22,11 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// Whether the key is in the range.
+    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+        self.from[..] <= *key && (self.to.is_empty() || *key < self.to[..])
+    }
+
     fn join(self, other: Span) -> Span {
         let open = self.to.is_empty() || other.to.is_empty();
         let to = if open { Bytes::new() } else { self.to.max(other.to) };

@@ -1,43 +1,59 @@
-//! The engine on disk: RocksDB.
+//! The engine on disk: RocksDB, with large values in segments beside it.
 //!
-//! Its log is written with every apply and synced only when asked. After a crash the log is read up to its first damaged
-//! record: what was synced is before it, and a batch is there whole or not at all. Nothing is compressed: payload does
-//! not compress, and the rest is small. Memory is bounded by one block cache and one write buffer for all columns.
+//! Its log is written with every apply and synced only when asked, side by side with the segments. After a crash the log
+//! is read up to its first damaged record: what was synced is before it, and a batch is there whole or not at all, except
+//! for large values that were never reported synced. Nothing is compressed: payload does not compress, and the rest is
+//! small. Memory is bounded by one block cache and one write buffer for all columns.
 
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use bytes::Bytes;
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
-use rocksdb::checkpoint::Checkpoint;
-use rocksdb::{ColumnFamily, CompactOptions, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
+use rocksdb::{Cache, ColumnFamily, CompactOptions, DB, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
-use crate::batch::{Operation, WriteBatch};
-use crate::engine::{Direction, Engine, EngineSize, Lookup, Page, Range};
+use crate::batch::WriteBatch;
+use crate::engine::{Direction, Engine, EngineSize, EngineStatistics, Lookup, Page, Range};
 use crate::error::StoreError;
 use crate::offline;
 use crate::options::{Columns, Options};
 use crate::reclaim::Span;
-use crate::rocks_open;
+use crate::rocks_group::{Group, Target};
+use crate::segments::reference::{Reference, Stored};
+use crate::segments::{Segments, hexadecimal, recovery, segment_key, tail_key};
+use crate::{rocks_backup, rocks_open};
+
+const PAYLOAD_SYNC: usize = 0;
+const WORKERS: [&str; 2] = ["store-sync-data", "store-segments"];
 
 /// An open database. Closing takes it out, so that the directory is released while handles still exist.
 pub(crate) struct RocksEngine {
     path: PathBuf,
     columns: Columns,
     database: ShardedLock<Option<DB>>,
+    segments: Segments,
+    block_cache: Cache,
+    large_value_bytes: usize,
     memory_only: ReadOptions,
 }
 
 impl RocksEngine {
-    /// Opens the directory, creates it if that is allowed, and checks that it is of this format.
+    /// Opens the directory, creates it if that is allowed, checks that it is of this format, and makes index and segments
+    /// agree.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<RocksEngine, StoreError> {
-        let database = rocks_open::open(path, options)?;
+        let block_cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let database = rocks_open::open(path, options, &block_cache)?;
+        let segments = Segments::open(path, options)?;
+        recovery::recover(&database, &segments)?;
         let mut memory_only = ReadOptions::default();
         memory_only.set_read_tier(ReadTier::BlockCache);
         Ok(RocksEngine {
             path: path.to_path_buf(),
             columns: Columns::new(options),
             database: ShardedLock::new(Some(database)),
+            segments,
+            block_cache,
+            large_value_bytes: options.large_value_bytes,
             memory_only,
         })
     }
@@ -62,61 +78,56 @@ impl RocksEngine {
         (0..self.columns.names().len()).map(|column| self.family(database, column)).collect()
     }
 
-    /// A key after every key of the column, for a range that goes to its end: after the last one in the database and the
-    /// last one that the same write puts before. This thread is the only writer.
-    fn end_of(
-        &self,
-        database: &DB,
-        family: &ColumnFamily,
-        column: usize,
-        before: &[&WriteBatch],
-    ) -> Result<Vec<u8>, StoreError> {
-        let mut last = match database.iterator_cf(family, IteratorMode::End).next() {
-            Some(entry) => entry.map_err(|error| self.failure(&error))?.0.into_vec(),
-            None => Vec::new(),
-        };
-        for operation in before.iter().flat_map(|batch| batch.operations()) {
-            if let Operation::Put { column: put, key, .. } = operation
-                && self.columns.index(*put)? == column
-                && key[..] > last[..]
-            {
-                last = key.to_vec();
-            }
+    /// An entry of a column as the value that callers know, or as where it is.
+    fn entry<'a>(&self, column: usize, key: &[u8], entry: &'a [u8]) -> Result<Stored<'a>, StoreError> {
+        if !self.columns.is_large(column) {
+            return Ok(Stored::Inline(entry));
         }
-        last.push(0);
-        Ok(last)
+        Stored::decode(entry).ok_or_else(|| StoreError::Corruption {
+            detail: format!(
+                "the entry of key {} in column {} is neither a value nor a reference to one",
+                hexadecimal(key),
+                self.columns.names()[column]
+            ),
+        })
     }
 
-    fn append(&self, database: &DB, batches: &[&WriteBatch]) -> Result<rocksdb::WriteBatch, StoreError> {
-        let families = self.families(database)?;
-        let bytes: usize = batches.iter().map(|batch| batch.cost()).sum();
-        let mut group = rocksdb::WriteBatch::with_capacity_bytes(bytes);
-        for (position, batch) in batches.iter().enumerate() {
-            for operation in batch.operations() {
-                let column = self.columns.index(operation.column())?;
-                let family = families[column];
-                match operation {
-                    Operation::Put { key, value, .. } => group.put_cf(family, key, value),
-                    Operation::Delete { key, .. } => group.delete_cf(family, key),
-                    Operation::DeleteRange { from, to, .. } if to.is_empty() => {
-                        let end = self.end_of(database, family, column, &batches[..=position])?;
-                        if from[..] < end[..] {
-                            group.delete_range_cf(family, &from[..], &end[..]);
-                        }
-                    }
-                    Operation::DeleteRange { from, to, .. } if from < to => {
-                        group.delete_range_cf(family, &from[..], &to[..]);
-                    }
-                    Operation::DeleteRange { .. } => {}
+    /// The value of an entry that cannot have been deleted meanwhile.
+    fn held_value(&self, column: usize, key: &[u8], reference: &Reference) -> Result<Bytes, StoreError> {
+        let value = self.segments.read(column, key, reference)?;
+        value.ok_or_else(|| self.segments.damaged(column, key, reference))
+    }
+
+    /// Takes the entry of a range if it fits into the page; whether it did.
+    fn offer(&self, column: usize, page: &mut Page<'_>, key: &[u8], entry: &[u8]) -> Result<bool, StoreError> {
+        match self.entry(column, key, entry)? {
+            Stored::Inline(value) => Ok(page.offer(key, value)),
+            Stored::Segment(reference) => {
+                let fits = page.fits(key, usize::try_from(reference.length).unwrap_or(usize::MAX));
+                if fits {
+                    page.push(key, self.held_value(column, key, &reference)?);
                 }
+                Ok(fits)
             }
         }
-        Ok(group)
     }
 
+    fn forget_segment(&self, number: u32) -> Result<(), StoreError> {
+        let guard = self.database();
+        let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        database.delete(segment_key(number)).map_err(|error| self.failure(&error))
+    }
+
+    /// Puts all on disk, so that the next start has nothing to check and nothing to read back.
     fn flush(&self, database: &DB) -> Result<(), StoreError> {
+        self.segments.sync.finish()?;
+        self.segments.seal()?;
+        let mut known = rocksdb::WriteBatch::default();
+        for group in self.segments.appender().tail.drain(..) {
+            known.delete(tail_key(group));
+        }
+        database.write(known).map_err(|error| self.failure(&error))?;
         database.flush_wal(true).map_err(|error| self.failure(&error))?;
-        // Then nothing has to be read back from the log at the next start.
         for family in self.families(database)? {
             database.flush_cf(family).map_err(|error| self.failure(&error))?;
         }
@@ -128,14 +139,28 @@ impl Engine for RocksEngine {
     fn apply(&self, batches: &[&WriteBatch]) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        let group = self.append(database, batches)?;
-        database.write(group).map_err(|error| self.failure(&error))
+        let target = Target {
+            database,
+            segments: &self.segments,
+            columns: &self.columns,
+            families: self.families(database)?,
+            threshold: self.large_value_bytes,
+        };
+        let mut group = Group::new(target, batches);
+        group.take(batches)?;
+        group.write()
     }
 
     fn sync(&self) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        database.flush_wal(true).map_err(|error| self.failure(&error))
+        let moment = self.segments.moment();
+        // The other thread syncs the data while this one syncs the log.
+        let group = self.segments.sync.request();
+        database.flush_wal(true).map_err(|error| self.failure(&error))?;
+        self.segments.sync.wait(group)?;
+        self.segments.deletions_synced(moment);
+        Ok(())
     }
 
     fn look(&self, column: usize, key: &[u8]) -> Result<Lookup, StoreError> {
@@ -143,7 +168,10 @@ impl Engine for RocksEngine {
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
         let family = self.family(database, column)?;
         match database.get_pinned_cf_opt(family, key, &self.memory_only) {
-            Ok(Some(value)) => Ok(Lookup::Found(Bytes::copy_from_slice(&value))),
+            Ok(Some(entry)) => match self.entry(column, key, &entry)? {
+                Stored::Inline(value) => Ok(Lookup::Found(Bytes::copy_from_slice(value))),
+                Stored::Segment(_) => Ok(Lookup::NeedsDisk),
+            },
             Ok(None) => Ok(Lookup::Absent),
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Lookup::NeedsDisk),
             Err(error) => Err(self.failure(&error)),
@@ -154,8 +182,23 @@ impl Engine for RocksEngine {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
         let family = self.family(database, column)?;
-        let value = database.get_pinned_cf(family, key).map_err(|error| self.failure(&error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        let mut failed = None;
+        loop {
+            let entry = database.get_pinned_cf(family, key).map_err(|error| self.failure(&error))?;
+            let Some(entry) = entry else { return Ok(None) };
+            let reference = match self.entry(column, key, &entry)? {
+                Stored::Inline(value) => return Ok(Some(Bytes::copy_from_slice(value))),
+                Stored::Segment(reference) => reference,
+            };
+            if let Some(value) = self.segments.read(column, key, &reference)? {
+                return Ok(Some(value));
+            }
+            // The key may have been changed and its segment recycled in between; then the index says so now.
+            if failed == Some(reference) {
+                return Err(self.segments.damaged(column, key, &reference));
+            }
+            failed = Some(reference);
+        }
     }
 
     fn scan(&self, column: usize, range: &Range) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
@@ -165,18 +208,20 @@ impl Engine for RocksEngine {
         }
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
+        // Before the view is taken: what it shows stays readable.
+        let _hold = self.segments.hold();
         let mut bounds = ReadOptions::default();
         bounds.set_iterate_lower_bound(&range.from[..]);
         if !range.to.is_empty() {
             bounds.set_iterate_upper_bound(&range.to[..]);
         }
-        let mut entries = database.raw_iterator_cf_opt(self.family(database, column)?, bounds);
+        let mut entries: DBRawIterator<'_> = database.raw_iterator_cf_opt(self.family(database, column)?, bounds);
         match range.direction {
             Direction::Forward => entries.seek_to_first(),
             Direction::Backward => entries.seek_to_last(),
         }
         while let Some((key, value)) = entries.item() {
-            if !page.offer(key, value) {
+            if !self.offer(column, &mut page, key, value)? {
                 break;
             }
             match range.direction {
@@ -205,9 +250,12 @@ impl Engine for RocksEngine {
             let database = guard.as_ref()?;
             let family = self.family(database, column).ok()?;
             let property = |name: &str| database.property_int_value_cf(family, name).ok().flatten().unwrap_or(0);
+            let segment_bytes = self.segments.column_bytes(column);
             Some(EngineSize {
-                disk_bytes: property("rocksdb.live-sst-files-size") + property("rocksdb.live-blob-file-size"),
+                disk_bytes: property("rocksdb.live-sst-files-size") + segment_bytes,
+                segment_bytes,
                 memory_bytes: property("rocksdb.size-all-mem-tables"),
+                table_reader_bytes: property("rocksdb.estimate-table-readers-mem"),
             })
         };
         (0..self.columns.names().len()).map(|column| size(column).unwrap_or_default()).collect()
@@ -216,9 +264,30 @@ impl Engine for RocksEngine {
     fn checkpoint(&self, path: &Path) -> Result<(), StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;
-        let checkpoint = Checkpoint::new(database).map_err(|error| self.failure(&error))?;
-        checkpoint.create_checkpoint(path).map_err(|error| self.failure(&error))?;
-        rocks_open::sync_parent(path)
+        rocks_backup::create(database, &self.segments, path)
+    }
+
+    fn statistics(&self) -> EngineStatistics {
+        EngineStatistics {
+            block_cache_bytes: self.block_cache.get_usage() as u64,
+            segments: self.segments.statistics(),
+        }
+    }
+
+    fn workers(&self) -> &'static [&'static str] {
+        &WORKERS
+    }
+
+    fn work(&self, worker: usize) -> Result<(), StoreError> {
+        if worker == PAYLOAD_SYNC {
+            return self.segments.sync.run();
+        }
+        self.segments.keep(|| self.sync(), |number| self.forget_segment(number))
+    }
+
+    fn stop_workers(&self) {
+        self.segments.close();
+        self.segments.sync.close();
     }
 
     fn close(&self, failed: bool) -> Result<(), StoreError> {
@@ -227,6 +296,20 @@ impl Engine for RocksEngine {
         let flushed = if failed { Ok(()) } else { self.flush(&database) };
         drop(database);
         flushed
+    }
+}
+
+#[cfg(test)]
+impl RocksEngine {
+    pub(crate) fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// What RocksDB holds under a key.
+    pub(crate) fn raw_entry(&self, column: usize, key: &[u8]) -> Option<Vec<u8>> {
+        let guard = self.database();
+        let database = guard.as_ref()?;
+        database.get_cf(self.family(database, column).ok()?, key).ok()?
     }
 }
 

@@ -16,59 +16,40 @@ use crate::rocks::translate;
 use crate::rocks_log;
 
 /// The format this program reads and writes.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 /// Where it stands, in the reserved column.
 const FORMAT_KEY: &[u8] = b"rorqual/store/format-version";
+/// Which columns have large values, beside it.
+const LARGE_COLUMNS_KEY: &[u8] = b"rorqual/store/large-columns";
 
-const MIN_BLOB_BYTES: u64 = 4 << 10;
-const BLOB_FILE_BYTES: u64 = 256 << 20;
 const INFO_LOG_BYTES: usize = 4 << 20;
 const INFO_LOG_FILES: usize = 4;
 
-/// Opens the database for reading alone; changes nothing on disk.
-pub(crate) fn open_to_read(path: &Path, options: &Options) -> Result<DB, StoreError> {
-    if !has_database(path)? {
-        return Err(StoreError::Missing { path: path.to_path_buf() });
-    }
-    let existing = DB::list_cf(&database_options(options), path).map_err(|error| translate(path, &error))?;
-    let (unknown, missing) = differing(options, &existing);
-    if !unknown.is_empty() || !missing.is_empty() {
-        let reading = Options { create_if_missing: false, ..options.clone() };
-        return refuse_columns(path, &reading, &existing, &unknown, &missing);
-    }
-    let database = DB::open_cf_descriptors_read_only(&database_options(options), path, families(options), false)
-        .map_err(|error| translate(path, &error))?;
-    match version(path, &database)? {
-        Some(found) => check_version(path, found).map(|()| database),
-        None => Err(StoreError::Missing { path: path.to_path_buf() }),
-    }
-}
-
-/// Columns that are there and not declared, and the other way round.
-fn differing<'a>(options: &Options, existing: &'a [String]) -> (Vec<&'a str>, Vec<&'static str>) {
-    let unknown = existing.iter().map(String::as_str).filter(|name| !is_declared(options, name)).collect();
-    let declared = options.columns.iter().map(|column| column.name);
-    (unknown, declared.filter(|name| !contains(existing, name)).collect())
-}
-
 /// Opens the database, creating it if there is none and the options allow it.
-pub(crate) fn open(path: &Path, options: &Options) -> Result<DB, StoreError> {
+pub(crate) fn open(path: &Path, options: &Options, cache: &Cache) -> Result<DB, StoreError> {
     if !has_database(path)? {
         if !options.create_if_missing {
             return Err(StoreError::Missing { path: path.to_path_buf() });
         }
-        return create(path, options);
+        return create(path, options, cache);
     }
     let existing = DB::list_cf(&database_options(options), path).map_err(|error| translate(path, &error))?;
-    let (unknown, missing) = differing(options, &existing);
+    let unknown: Vec<&str> = existing.iter().map(String::as_str).filter(|name| !is_declared(options, name)).collect();
+    let missing: Vec<&str> =
+        options.columns.iter().map(|column| column.name).filter(|name| !contains(&existing, name)).collect();
     if unknown.is_empty() && missing.is_empty() {
-        let database = open_with(path, options, false)?;
+        let database = open_with(path, options, cache, false)?;
         return match version(path, &database)? {
-            Some(found) => check_version(path, found).map(|()| database),
-            None => finish_creation(path, database),
+            Some(found) => {
+                check_version(path, found)?;
+                check_large_columns(path, options, &database)?;
+                Ok(database)
+            }
+            None => finish_creation(path, options, database),
         };
     }
-    refuse_columns(path, options, &existing, &unknown, &missing)
+    refuse_columns(path, options, &existing, &unknown, &missing)?;
+    create(path, options, cache)
 }
 
 fn contains(names: &[String], name: &str) -> bool {
@@ -81,7 +62,7 @@ fn is_declared(options: &Options, name: &str) -> bool {
 
 /// Whether there is a database: RocksDB's `CURRENT` names its live manifest. Data files without it are the remains of
 /// one, which must not be taken for an empty directory.
-fn has_database(path: &Path) -> Result<bool, StoreError> {
+pub(crate) fn has_database(path: &Path) -> Result<bool, StoreError> {
     let exists = |file: &Path| {
         file.try_exists().map_err(|error| StoreError::from_io(&format!("looking for {}", file.display()), &error))
     };
@@ -102,14 +83,14 @@ fn has_database(path: &Path) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-fn create(path: &Path, options: &Options) -> Result<DB, StoreError> {
+fn create(path: &Path, options: &Options, cache: &Cache) -> Result<DB, StoreError> {
     fs::create_dir_all(path)
         .map_err(|error| StoreError::from_io(&format!("creating the directory {}", path.display()), &error))?;
-    finish_creation(path, open_with(path, options, true)?)
+    finish_creation(path, options, open_with(path, options, cache, true)?)
 }
 
-/// The version is the first thing ever written to a database.
-fn finish_creation(path: &Path, database: DB) -> Result<DB, StoreError> {
+/// The version is the first thing ever written to a database, together with which columns keep large values in segments.
+fn finish_creation(path: &Path, options: &Options, database: DB) -> Result<DB, StoreError> {
     if database.latest_sequence_number() != 0 {
         let detail = "it holds data but no format version, so it is not a database of this program; \
                       give the node a directory of its own";
@@ -117,7 +98,10 @@ fn finish_creation(path: &Path, database: DB) -> Result<DB, StoreError> {
     }
     let mut synced = WriteOptions::default();
     synced.set_sync(true);
-    database.put_opt(FORMAT_KEY, FORMAT_VERSION.to_le_bytes(), &synced).map_err(|error| translate(path, &error))?;
+    let mut first = rocksdb::WriteBatch::default();
+    first.put(FORMAT_KEY, FORMAT_VERSION.to_le_bytes());
+    first.put(LARGE_COLUMNS_KEY, large_columns(options));
+    database.write_opt(first, &synced).map_err(|error| translate(path, &error))?;
     sync_parent(path)?;
     Ok(database)
 }
@@ -153,15 +137,41 @@ fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
     Err(StoreError::Format { path: path.to_path_buf(), detail })
 }
 
+/// The names of the columns with large values, sorted, one a line.
+fn large_columns(options: &Options) -> String {
+    let large = options.columns.iter().filter(|column| column.large_values).map(|column| column.name);
+    let mut names: Vec<&str> = large.collect();
+    names.sort_unstable();
+    names.join("\n")
+}
+
+/// Entries of a column with large values are of another form than those of one without.
+fn check_large_columns(path: &Path, options: &Options, database: &DB) -> Result<(), StoreError> {
+    let found = database.get(LARGE_COLUMNS_KEY).map_err(|error| translate(path, &error))?;
+    let found = found.map(|names| String::from_utf8_lossy(&names).into_owned()).unwrap_or_default();
+    let declared = large_columns(options);
+    if found == declared {
+        return Ok(());
+    }
+    let list = |names: &str| names.replace('\n', ", ");
+    let detail = format!(
+        "its columns of large values are [{}] and this program declares [{}]; \
+         run the program that wrote it, or start with a new directory",
+        list(&found),
+        list(&declared)
+    );
+    Err(StoreError::Format { path: path.to_path_buf(), detail })
+}
+
 /// The columns differ. Another version explains that better than a list of names, and a creation that was cut short is no
-/// error at all; both are looked up without changing anything.
+/// error at all: then there is no error here either. Both are looked up without changing anything.
 fn refuse_columns(
     path: &Path,
     options: &Options,
     existing: &[String],
     unknown: &[&str],
     missing: &[&str],
-) -> Result<DB, StoreError> {
+) -> Result<(), StoreError> {
     let database = DB::open_cf_for_read_only(&database_options(options), path, existing, false)
         .map_err(|error| translate(path, &error))?;
     let found = version(path, &database)?;
@@ -171,7 +181,7 @@ fn refuse_columns(
         check_version(path, found)?;
     }
     if found.is_none() && untouched && unknown.is_empty() && options.create_if_missing {
-        return create(path, options);
+        return Ok(());
     }
     let detail = format!(
         "its columns are not the declared ones (unknown: [{}], missing: [{}]); \
@@ -182,7 +192,7 @@ fn refuse_columns(
     Err(StoreError::Format { path: path.to_path_buf(), detail })
 }
 
-pub(crate) fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreError> {
+pub(crate) fn open_with(path: &Path, options: &Options, cache: &Cache, create: bool) -> Result<DB, StoreError> {
     let mut database = database_options(options);
     database.create_if_missing(create);
     database.create_missing_column_families(create);
@@ -191,17 +201,33 @@ pub(crate) fn open_with(path: &Path, options: &Options, create: bool) -> Result<
     if !logs.is_empty() || !has_database(path)? {
         database = rocks_log::verified(path, database)?;
     }
-    DB::open_cf_descriptors(&database, path, families(options)).map_err(|error| translate(path, &error))
+    let families = families(options, cache);
+    DB::open_cf_descriptors(&database, path, families).map_err(|error| translate(path, &error))
 }
 
-fn families(options: &Options) -> Vec<ColumnFamilyDescriptor> {
+/// Opens a database of this format to read only; it must have exactly the declared columns.
+pub(crate) fn open_read_only(path: &Path, options: &Options, mode: DBRecoveryMode) -> Result<DB, StoreError> {
+    let mut database = database_options(options);
+    database.set_wal_recovery_mode(mode);
+    let existing = DB::list_cf(&database, path).map_err(|error| translate(path, &error))?;
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
-    let declared = options
-        .columns
-        .iter()
-        .map(|column| ColumnFamilyDescriptor::new(column.name, family_options(options, &cache, column.large_values)));
-    let reserved = ColumnFamilyDescriptor::new(RESERVED_COLUMN, family_options(options, &cache, false));
-    declared.chain([reserved]).collect()
+    let declared = families(options, &cache);
+    let undeclared: Vec<&str> =
+        existing.iter().map(String::as_str).filter(|name| !is_declared(options, name)).collect();
+    if !undeclared.is_empty() || declared.len() != existing.len() {
+        let missing = options.columns.iter().map(|column| column.name).filter(|name| !contains(&existing, name));
+        refuse_columns(path, options, &existing, &undeclared, &missing.collect::<Vec<_>>())?;
+    }
+    let database = DB::open_cf_descriptors_read_only(&database, path, declared, false);
+    let database = database.map_err(|error| translate(path, &error))?;
+    check_version(path, version(path, &database)?.unwrap_or(0))?;
+    check_large_columns(path, options, &database)?;
+    Ok(database)
+}
+
+fn families(options: &Options, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let names = options.columns.iter().map(|column| column.name).chain([RESERVED_COLUMN]);
+    names.map(|name| ColumnFamilyDescriptor::new(name, family_options(options, cache))).collect()
 }
 
 /// A bound of the caller as RocksDB's `int`; what does not fit is as good as no bound.
@@ -234,7 +260,7 @@ pub(crate) fn database_options(options: &Options) -> rocksdb::Options {
     database
 }
 
-fn family_options(options: &Options, cache: &Cache, large_values: bool) -> rocksdb::Options {
+fn family_options(options: &Options, cache: &Cache) -> rocksdb::Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_bloom_filter(10.0, false);
@@ -246,13 +272,6 @@ fn family_options(options: &Options, cache: &Cache, large_values: bool) -> rocks
     family.set_compression_type(DBCompressionType::None);
     family.set_write_buffer_size((options.write_buffer_bytes / 4).max(1 << 20));
     family.set_max_write_buffer_number(4);
-    if large_values {
-        family.set_enable_blob_files(true);
-        family.set_min_blob_size(MIN_BLOB_BYTES);
-        family.set_blob_file_size(BLOB_FILE_BYTES);
-        family.set_blob_compression_type(DBCompressionType::None);
-        family.set_enable_blob_gc(true);
-    }
     family
 }
 
@@ -260,6 +279,14 @@ fn family_options(options: &Options, cache: &Cache, large_values: bool) -> rocks
 mod tests {
     use super::*;
     use crate::options::ColumnOptions;
+
+    fn open(path: &Path, options: &Options) -> Result<DB, StoreError> {
+        super::open(path, options, &Cache::new_lru_cache(1 << 20))
+    }
+
+    fn open_with(path: &Path, options: &Options, create: bool) -> Result<DB, StoreError> {
+        super::open_with(path, options, &Cache::new_lru_cache(1 << 20), create)
+    }
 
     fn declared(names: &[&'static str]) -> Options {
         Options::with_columns(names.iter().copied().map(ColumnOptions::small).collect())
@@ -276,7 +303,7 @@ mod tests {
             let error = open(&path, &declared(columns)).expect_err("version 7");
             assert!(matches!(error, StoreError::Format { .. }));
             let text = error.to_string();
-            assert!(text.contains("version 7") && text.contains("version 1"), "{text}");
+            assert!(text.contains("version 7") && text.contains("version 2"), "{text}");
         }
     }
 
@@ -288,6 +315,19 @@ mod tests {
         let error = open(&path, &declared(&["a", "c"])).expect_err("other columns").to_string();
         assert!(error.contains("unknown: [b]") && error.contains("missing: [c]"), "{error}");
         drop(open(&path, &declared(&["b", "a"])).expect("the order does not matter"));
+    }
+
+    #[test]
+    fn a_column_that_had_large_values_cannot_lose_them() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("db");
+        let large = |names: &[&'static str]| {
+            Options::with_columns(names.iter().map(|name| ColumnOptions::large(name, 0)).collect())
+        };
+        drop(open(&path, &large(&["a", "b"])).expect("a new database"));
+        let error = open(&path, &declared(&["a", "b"])).expect_err("other kinds of columns").to_string();
+        assert!(error.contains("[a, b]") && error.contains("declares []"), "{error}");
+        drop(open(&path, &large(&["b", "a"])).expect("the order does not matter"));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use bytes::Bytes;
 use rorqual_store::offline::Lock;
-use rorqual_store::{ColumnOptions, Direction, Durability, Options, Store, StoreError, WriteBatch};
+use rorqual_store::{
+    ColumnOptions, Damage, DamageKind, Direction, Durability, Options, SegmentAccess, Store, StoreError, WriteBatch,
+    verify,
+};
 
 use support::{LARGE, SMALL, open_when_released, options, soon, until};
 
@@ -212,6 +215,160 @@ fn a_directory_that_another_process_has_open_is_refused() {
     assert!(Store::open(&path, options()).is_ok());
 }
 
+/// What write number `number` of [`churns_until_it_is_killed`] does: a function of the number, so that whoever knows how many
+/// were applied knows everything that is stored.
+fn churn(number: u32) -> Vec<Churn> {
+    let mut state = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % bound
+    };
+    let mut changes = Vec::new();
+    for _ in 0..1 + next(4) {
+        let key = next(24) as u8;
+        // Around the size from which values go to segments, and enough to fill segments.
+        let length = [20, 4095, 4096, 9000, 150_000][next(5) as usize];
+        changes.push(match next(10) {
+            0 => Churn::DeleteRange(key, key + 1 + next(6) as u8),
+            1 | 2 => Churn::Delete(key),
+            _ => Churn::Put(key, Bytes::from(vec![number as u8; length])),
+        });
+    }
+    changes
+}
+
+enum Churn {
+    Put(u8, Bytes),
+    Delete(u8),
+    DeleteRange(u8, u8),
+}
+
+fn churn_batch(number: u32) -> WriteBatch {
+    let mut batch = WriteBatch::new();
+    batch.put(SMALL, "count", number.to_be_bytes().to_vec());
+    for change in churn(number) {
+        match change {
+            Churn::Put(key, value) => batch.put(LARGE, vec![key], value),
+            Churn::Delete(key) => batch.delete(LARGE, vec![key]),
+            Churn::DeleteRange(from, to) => batch.delete_range(LARGE, vec![from], vec![to]),
+        }
+    }
+    batch
+}
+
+fn churned(count: u32) -> std::collections::BTreeMap<u8, Bytes> {
+    let mut map = std::collections::BTreeMap::new();
+    for change in (0..=count).flat_map(churn) {
+        match change {
+            Churn::Put(key, value) => drop(map.insert(key, value)),
+            Churn::Delete(key) => drop(map.remove(&key)),
+            Churn::DeleteRange(from, to) => map.retain(|key, _| !(from..to).contains(key)),
+        }
+    }
+    map
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_exactly_a_prefix_of_the_writes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for cycle in 0..8 {
+        let mut child = Helper::start("churns_until_it_is_killed", &path);
+        let acknowledged = child.lines(10 + cycle * 37);
+        child.kill();
+        let report = verify(&path, &options().columns).expect("a report");
+        assert!(report.is_intact(), "{report:?}");
+        runtime.block_on(async {
+            let store = Store::open(&path, options()).expect("a killed process leaves no lock");
+            let count = soon(store.read(SMALL, b"count")).await.expect("a read").expect("a count");
+            let count = u32::from_be_bytes(count[..].try_into().expect("four bytes"));
+            assert!(count >= acknowledged, "{count} after {acknowledged}");
+            let all =
+                soon(store.iterate(LARGE, b"", b"", usize::MAX, usize::MAX, Direction::Forward)).await.expect("all");
+            let found = all.into_iter().map(|(key, value)| (key[0], value)).collect();
+            assert!(churned(count) == found, "not what {count} writes leave");
+            let segments = store.statistics().segments;
+            assert!(segments.file_bytes < 32 << 20, "{segments:?}");
+            assert_eq!(soon(store.shutdown()).await, Ok(()));
+        });
+        let report = verify(&path, &options().columns).expect("a report");
+        assert!(report.is_intact() && report.lost_unsynced == 0, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_cache_serves_where_direct_access_is_not_wanted_or_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("db");
+    for direct_io in [false, true, false] {
+        let store = Store::open(&path, Options { direct_io, ..options() }).expect("a database");
+        let access = store.statistics().segments.access.expect("a store on disk");
+        assert!(direct_io || access == SegmentAccess::Buffered);
+        println!("large values were accessed {access:?}");
+        fill(&store, 0..100).await;
+        check(&store, 0..100).await;
+        assert_eq!(soon(store.shutdown()).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn the_space_of_large_values_is_flat_while_as_much_is_deleted_as_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(&folder.path().join("db"), options()).expect("a database");
+    let mut most = 0;
+    for number in 0..1000_u32 {
+        let mut batch = WriteBatch::new();
+        batch.put(LARGE, number.to_be_bytes().to_vec(), Bytes::from(vec![number as u8; 100_000]));
+        batch.delete_range(LARGE, "", number.saturating_sub(20).to_be_bytes().to_vec());
+        soon(store.write_batch(batch, Durability::Buffered)).await.expect("a write");
+        most = most.max(store.statistics().segments.file_bytes);
+    }
+    let segments = store.statistics().segments;
+    // 100 MB were written, 2 MB are kept; the keeper of the files may be behind by as much as is written in a sync.
+    assert!(most < 50 << 20, "{most}");
+    assert!(segments.recycled > 10 && segments.live_records == 21, "{segments:?}");
+    until(|| store.statistics().segments.file_bytes < 8 << 20).await;
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_segment_or_a_table_is_found_and_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("db");
+    let store = Store::open(&path, options()).expect("a database");
+    fill(&store, 0..200).await;
+    assert_eq!(soon(store.shutdown()).await, Ok(()));
+    let intact = verify(&path, &options().columns).expect("a report");
+    assert!(intact.is_intact() && intact.records == 200, "{intact:?}");
+    let files = |folder: &Path, kind: &str| {
+        let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.filter(|file| file.extension().is_some_and(|found| found == kind)).collect::<Vec<_>>()
+    };
+    let segments = files(&path.join("segments"), "segment");
+    let tables = files(&path, "sst");
+    assert!(!segments.is_empty() && !tables.is_empty());
+    for (file, kind) in [(&segments[0], DamageKind::Record), (&tables[0], DamageKind::Table)] {
+        let whole = std::fs::read(file).expect("a file");
+        let mut flipped = whole.clone();
+        flipped[20] ^= 1;
+        std::fs::write(file, &flipped).expect("a file");
+        let report = verify(&path, &options().columns).expect("a report");
+        let named = |damage: &Damage| damage.kind == kind && damage.file == *file && damage.offset.is_some();
+        assert!(report.damages.iter().any(named), "{report:?}");
+        std::fs::write(file, &whole).expect("a file");
+        assert_eq!(verify(&path, &options().columns), Ok(intact.clone()));
+    }
+}
+
+#[test]
+fn a_directory_without_a_database_cannot_be_verified() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let report = verify(folder.path(), &options().columns);
+    assert!(matches!(report, Err(StoreError::Missing { .. })), "{report:?}");
+}
+
 const HELPER_PATH: &str = "RORQUAL_STORE_TEST_PATH";
 
 /// Another process: this test program again, running one of the tests below that do nothing by themselves.
@@ -276,6 +433,26 @@ async fn writes_until_it_is_killed() {
         let durability = if number.is_multiple_of(2) { Durability::Synced } else { Durability::Buffered };
         store.write_batch(batch, durability).await.expect("a write");
         println!("\nacknowledged {number}");
+        number += 1;
+    }
+}
+
+#[tokio::test]
+#[ignore = "a helper process of other tests"]
+async fn churns_until_it_is_killed() {
+    let Some(path) = std::env::var_os(HELPER_PATH) else { return };
+    let store = Store::open(Path::new(&path), options()).expect("a database");
+    let count = store.read(SMALL, b"count").await.expect("a read");
+    let mut number = count.map_or(0, |count| u32::from_be_bytes(count[..].try_into().expect("four bytes")) + 1);
+    let mut pending = std::collections::VecDeque::new();
+    loop {
+        let durability = if number.is_multiple_of(7) { Durability::Synced } else { Durability::Buffered };
+        pending.push_back((number, store.write_batch(churn_batch(number), durability)));
+        if pending.len() == 8 {
+            let (written, completion) = pending.pop_front().expect("eight of them");
+            completion.await.expect("a write");
+            println!("\nacknowledged {written}");
+        }
         number += 1;
     }
 }

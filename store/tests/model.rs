@@ -8,7 +8,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rorqual_store::{Column, Direction, Durability, StoreError, WriteBatch};
+use rorqual_store::{Column, Direction, Durability, Options, StoreError, WriteBatch, verify};
 use tokio::task::JoinHandle;
 
 use support::{LARGE, SMALL, Subject, soon, until};
@@ -39,8 +39,9 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn value() -> impl Strategy<Value = Bytes> {
-    // Around the size from which values go to files of their own.
-    let length = prop_oneof![0_usize..20, 4090_usize..4110, 8000_usize..9000];
+    // Around the size from which values go to segments, and large enough to fill segments.
+    let length =
+        prop_oneof![3 => 0_usize..20, 3 => 4090_usize..4110, 2 => 8000_usize..9000, 2 => 100_000_usize..400_000];
     (length, any::<u8>()).prop_map(|(length, fill)| Bytes::from(vec![fill; length]))
 }
 
@@ -53,7 +54,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let iterate = (0_usize..2, key(), key(), 0_usize..6, 0_usize..20_000, any::<bool>()).prop_map(
+    let iterate = (0_usize..2, key(), key(), 0_usize..6, 0_usize..500_000, any::<bool>()).prop_map(
         |(column, from, to, limit, max_bytes, backward)| Step::Iterate { column, from, to, limit, max_bytes, backward },
     );
     prop_oneof![
@@ -211,6 +212,10 @@ fn run(mut subject: Subject, steps: &[Step]) {
             assert_eq!(all, Ok(model.iterate(column, &from, &to, usize::MAX, usize::MAX, false)));
         }
         soon(subject.store.shutdown()).await.expect("a clean shutdown");
+        if let Some(path) = subject.path() {
+            let report = verify(&path, &support::options().columns).expect("a report");
+            assert!(report.is_intact(), "{report:?}");
+        }
     });
 }
 
@@ -225,10 +230,15 @@ proptest! {
 
 proptest! {
     // A case opens a database on disk at least once.
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 50, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn rocks_agrees_with_the_model(steps in vec(step(), 1..60)) {
         run(Subject::rocks(), &steps);
+    }
+
+    #[test]
+    fn rocks_through_the_page_cache_agrees_with_the_model(steps in vec(step(), 1..60)) {
+        run(Subject::rocks_with(Options { direct_io: false, ..support::options() }), &steps);
     }
 }

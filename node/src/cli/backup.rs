@@ -65,8 +65,9 @@ fn offline(config: &NodeConfig, output: &Path) -> Result<(), Offline> {
         Err(error) => return Err(Offline::Failed(CliError::usage(error.to_string()))),
     };
     let copy = async {
-        backup::make(&store, output, &backup::name_of(config)).await.map_err(CliError::failed)?;
-        store.shutdown().await.map_err(super::verify_store::failed)
+        let made = backup::make(&store, output, &backup::name_of(config)).await.map_err(CliError::failed);
+        let closed = store.shutdown().await.map_err(super::verify_store::failed);
+        made.and(closed)
     };
     block_on(copy).map_err(Offline::Failed)
 }

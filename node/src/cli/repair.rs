@@ -5,10 +5,12 @@
 //! `AMNESIA` *before* it is touched. The mark goes only if everything but payload is exactly what it was. The node must not run
 //! meanwhile.
 
+use std::path::Path;
+
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::encode;
-use rorqual_store::offline::{ColumnReport, Verification, salvage};
-use rorqual_store::{Durability, Store, WriteBatch};
+use rorqual_store::offline::salvage;
+use rorqual_store::{ColumnReport, DamageKind, Durability, Report, Store, StoreError, WriteBatch};
 use serde_json::json;
 
 use super::CliError;
@@ -49,23 +51,30 @@ fn repair(config: &NodeConfig, done: &mut Vec<String>) -> Result<(), CliError> {
     if !marked && (beyond_payload || needs_salvage(&findings)) {
         mark(config, &findings, done)?;
     }
+    if (is_log_broken(&findings) || needs_salvage(&findings)) && !findings.report.columns.is_empty() {
+        keep_log(config, done)?;
+        findings = examine(config)?;
+    }
     if needs_salvage(&findings) {
-        let before = findings.verification;
+        let before = findings.report;
         salvage(&config.data_dir, &payload_first(config)).map_err(failed)?;
         done.push(format!(
             "rebuilt the database from what can be read; what cannot is in {}",
             config.data_dir.join("lost").display()
         ));
         findings = examine(config)?;
-        done.extend(changes(&before, &findings.verification));
-        if !marked && !beyond_payload && is_same_but_for_payload(&before, &findings.verification) {
+        done.extend(changes(&before, &findings.report));
+        if !marked && !beyond_payload && is_same_but_for_payload(&before, &findings.report) {
             safety::allow(&config.data_dir).map_err(CliError::failed)?;
             done.push("everything but payload is what it was: the mark is taken away again".to_owned());
             findings = examine(config)?;
         }
     }
-    drop_payload(config, &findings, done)?;
-    let left = examine(config)?;
+    let mut left = drop_payload(config, findings, done)?;
+    // What is listed of the damage is bounded.
+    while !left.damaged_payload.is_empty() {
+        left = drop_payload(config, left, done)?;
+    }
     done.extend(left.damages.iter().map(|damage| format!("left as it is: {damage}")));
     if done.is_empty() {
         done.push("nothing is damaged: nothing was done".to_owned());
@@ -85,17 +94,55 @@ fn repair(config: &NodeConfig, done: &mut Vec<String>) -> Result<(), CliError> {
 
 /// Whether anything is damaged that may say what was signed.
 fn is_beyond_payload(findings: &Findings) -> bool {
-    let Verification { columns, damages, .. } = &findings.verification;
+    let Report { columns, damages, .. } = &findings.report;
     let payload = Some(schema::PAYLOAD.0);
     columns.is_empty()
-        || damages.iter().any(|damage| damage.column != payload)
+        || damages.iter().any(|damage| damage.kind != DamageKind::Accounting && damage.column != payload)
         || findings.damages.iter().any(|damage| damage.contains(safety::FILE))
 }
 
-/// Whether there is damage that deleting entries does not mend.
+fn is_log(file: &Path) -> bool {
+    file.extension().is_some_and(|kind| kind == "log")
+}
+
+fn is_log_broken(findings: &Findings) -> bool {
+    findings.report.damages.iter().any(|damage| damage.kind == DamageKind::Log)
+}
+
+/// Whether there is damage that neither deleting entries nor an ordinary start mends.
 fn needs_salvage(findings: &Findings) -> bool {
-    let Verification { columns, damages, .. } = &findings.verification;
-    columns.is_empty() || damages.iter().any(|damage| damage.key.is_none())
+    let Report { columns, damages, .. } = &findings.report;
+    let mended =
+        |kind| matches!(kind, DamageKind::Accounting | DamageKind::Entry | DamageKind::Record | DamageKind::Log);
+    columns.is_empty() || damages.iter().any(|damage| damage.key.is_none() && !mended(damage.kind))
+}
+
+/// Puts what is readable of the log into tables, as an ordinary start does: rebuilding would lose what no table knows of. The log
+/// itself is kept in the folder `lost`.
+fn keep_log(config: &NodeConfig, done: &mut Vec<String>) -> Result<(), CliError> {
+    let lost = config.data_dir.join("lost");
+    let copy = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&lost)?;
+        for entry in std::fs::read_dir(&config.data_dir)? {
+            let file = entry?.path();
+            if let (true, Some(name)) = (is_log(&file), file.file_name()) {
+                std::fs::copy(&file, lost.join(name))?;
+            }
+        }
+        Ok(())
+    };
+    copy().map_err(|error| CliError::failed(format!("cannot copy the log to {}: {error}", lost.display())))?;
+    let opened = Store::open(&config.data_dir, schema::options(&config.parameters.store, false));
+    let flushed = opened.and_then(|store| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| StoreError::Io { detail: error.to_string() })?;
+        runtime.block_on(store.shutdown())
+    });
+    match flushed {
+        Ok(()) => done.push(format!("kept what can be read of the log; the log as it was is in {}", lost.display())),
+        Err(error) => done.push(format!("the log could not be put into tables ({error}); it is in {}", lost.display())),
+    }
+    Ok(())
 }
 
 fn mark(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>) -> Result<(), CliError> {
@@ -106,15 +153,15 @@ fn mark(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>) -> Res
     Ok(())
 }
 
-fn is_same_but_for_payload(before: &Verification, after: &Verification) -> bool {
-    let content = |verification: &Verification| -> Vec<ColumnReport> {
-        verification.columns.iter().filter(|column| column.column != schema::PAYLOAD.0).copied().collect()
+fn is_same_but_for_payload(before: &Report, after: &Report) -> bool {
+    let content = |report: &Report| -> Vec<ColumnReport> {
+        report.columns.iter().filter(|column| column.column != schema::PAYLOAD.0).copied().collect()
     };
     !before.columns.is_empty() && content(before) == content(after)
 }
 
 /// What the rebuilding changed, one line a column.
-fn changes(before: &Verification, after: &Verification) -> Vec<String> {
+fn changes(before: &Report, after: &Report) -> Vec<String> {
     let line = |now: &ColumnReport| {
         let then = before.columns.iter().find(|column| column.column == now.column);
         match then {
@@ -128,11 +175,11 @@ fn changes(before: &Verification, after: &Verification) -> Vec<String> {
     after.columns.iter().filter_map(line).collect()
 }
 
-/// Deletes payload that is not what its key says, and notes what the next start has to fetch.
-fn drop_payload(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>) -> Result<(), CliError> {
+/// Deletes payload that is not what its key says, and notes what the next start has to fetch. Returns what is left then.
+fn drop_payload(config: &NodeConfig, findings: Findings, done: &mut Vec<String>) -> Result<Findings, CliError> {
     let (damaged, missing) = (&findings.damaged_payload, &findings.missing_payload);
     if damaged.is_empty() && missing.is_empty() {
-        return Ok(());
+        return Ok(findings);
     }
     let store = Store::open(&config.data_dir, schema::options(&config.parameters.store, false)).map_err(failed)?;
     let mut batch = WriteBatch::new();
@@ -141,8 +188,8 @@ fn drop_payload(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>
         batch.put(schema::META, refetch::row_key(number), encode(&keys.to_vec()));
     }
     let write = async {
-        store.write_batch(batch, Durability::Synced).await?;
-        store.shutdown().await
+        let written = store.write_batch(batch, Durability::Synced).await;
+        written.and(store.shutdown().await)
     };
     super::link::block_on(async { write.await.map_err(failed) })?;
     let bytes: u64 = missing.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
@@ -151,5 +198,5 @@ fn drop_payload(config: &NodeConfig, findings: &Findings, done: &mut Vec<String>
         "noted {} batches of payload with {bytes} bytes: the next start fetches them from peers",
         missing.len()
     ));
-    Ok(())
+    examine(config)
 }

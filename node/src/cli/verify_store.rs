@@ -4,8 +4,8 @@
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::decode;
 use rorqual_protocol::types::{BatchKey, CommitIndex, Round};
-use rorqual_store::offline::{ColumnReport, LogEnd, Verification, View, verify};
-use rorqual_store::{Options, StoreError};
+use rorqual_store::offline::{Lock, LogEnd, LogFile, View};
+use rorqual_store::{ColumnReport, DamageKind, Options, Report, StoreError, verify_entries};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -26,7 +26,7 @@ pub struct Args {
 /// Everything that is wrong with a data directory.
 pub(super) struct Findings {
     /// What was read.
-    pub verification: Verification,
+    pub report: Report,
     /// One line each.
     pub damages: Vec<String>,
     /// Worth knowing, and no damage.
@@ -46,7 +46,7 @@ pub(super) struct Findings {
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = args.source.load()??;
     let findings = examine(&config)?;
-    report(&findings, args.source.json)?;
+    show(&findings, args.source.json)?;
     match findings.damages.len() {
         0 => Ok(()),
         1 => Err(CliError::failed(format!(
@@ -85,14 +85,20 @@ pub(super) fn examine(config: &NodeConfig) -> Result<Findings, CliError> {
     let applied = identity.as_ref().map_or(CommitIndex(0), |summary| summary.applied);
     let mut checker = Checker::new(&config.committee, config.me, applied);
     let check = &mut |column, key: &[u8], value: &[u8]| checker.check(column, key, value);
-    let verification = verify(&config.data_dir, &options, check).map_err(failed)?;
-    let mut damages: Vec<String> = verification.damages.iter().map(ToString::to_string).collect();
-    let told = verification.damages.iter().filter(|damage| damage.column.is_some()).count() as u64;
-    let all: u64 = verification.columns.iter().map(|column| column.damaged).sum();
-    if all > told {
-        damages.push(format!("{} more damaged entries", all - told));
+    let lock = Lock::take(&config.data_dir).map_err(failed)?;
+    let report = verify_entries(&config.data_dir, &options.columns, check).map_err(failed)?;
+    drop(lock);
+    checker.damaged_payload.extend(unreadable_payload(&report));
+    // A segment whose account is wrong gives its space back too late, and nothing else.
+    let (accounts, harmful): (Vec<_>, Vec<_>) =
+        report.damages.iter().partition(|damage| damage.kind == DamageKind::Accounting);
+    let mut damages: Vec<String> = harmful.iter().map(ToString::to_string).collect();
+    let untold = report.damage_count - report.damages.len() as u64;
+    if untold > 0 {
+        damages.push(format!("{untold} more"));
     }
-    let mut notes: Vec<String> = verification.logs.iter().filter_map(torn).collect();
+    let mut notes: Vec<String> = report.log_files.iter().filter_map(torn).collect();
+    notes.extend(accounts.iter().map(ToString::to_string));
     for (key, bytes) in checker.missing_payload.iter().filter(|(key, _)| !is_damaged(&checker, key)) {
         notes.push(format!(
             "payload {}/{}/{} of {bytes} bytes is in the log and not here",
@@ -113,7 +119,13 @@ pub(super) fn examine(config: &NodeConfig) -> Result<Findings, CliError> {
         testimony.judge(config.committee.chain_id(), config.me).err().map(|amnesia| amnesia.reason)
     });
     let Checker { damaged_payload, missing_payload, .. } = checker;
-    Ok(Findings { verification, damages, notes, damaged_payload, missing_payload, refusal })
+    Ok(Findings { report, damages, notes, damaged_payload, missing_payload, refusal })
+}
+
+/// Keys of payload whose bytes do not pass the store's own check.
+fn unreadable_payload(report: &Report) -> Vec<bytes::Bytes> {
+    let payload = report.damages.iter().filter(|damage| damage.column == Some(schema::PAYLOAD.0));
+    payload.filter(|damage| damage.kind != DamageKind::Entry).filter_map(|damage| damage.key.clone()).collect()
 }
 
 fn is_damaged(checker: &Checker<'_>, key: &BatchKey) -> bool {
@@ -145,30 +157,35 @@ impl Summary {
     }
 }
 
-fn torn(log: &rorqual_store::offline::LogFile) -> Option<String> {
+fn torn(log: &LogFile) -> Option<String> {
     let LogEnd::Torn { at } = log.end else { return None };
     Some(format!("{}: torn at byte {at}, as a power cut leaves it; a start reads up to there", log.path.display()))
 }
 
-fn report(findings: &Findings, as_json: bool) -> Result<(), CliError> {
-    let Findings { verification, damages, notes, refusal, .. } = findings;
+fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
+    let Findings { report, damages, notes, refusal, .. } = findings;
+    let damaged = |column: &ColumnReport| {
+        let harmful = report.damages.iter().filter(|damage| damage.kind != DamageKind::Accounting);
+        harmful.filter(|damage| damage.column == Some(column.column)).count()
+    };
     if as_json {
-        let column = |c: &ColumnReport| json!({ "column": c.column, "entries": c.entries, "bytes": c.bytes, "damaged": c.damaged });
+        let column = |c: &ColumnReport| json!({ "column": c.column, "entries": c.entries, "bytes": c.bytes, "damaged": damaged(c) });
         let facts: Value = json!({
             "ok": damages.is_empty(),
-            "columns": verification.columns.iter().map(column).collect::<Vec<_>>(),
+            "columns": report.columns.iter().map(column).collect::<Vec<_>>(),
             "damages": damages,
             "notes": notes,
             "missing_payload": findings.missing_payload.len(),
-            "may_sign": refusal.is_none() && !verification.columns.is_empty(),
+            "may_sign": refusal.is_none() && !report.columns.is_empty(),
             "why_not": refusal,
         });
         return print(&format!("{facts:#}"));
     }
     let mut lines = vec![format!("{:<14} {:>12} {:>16} {:>8}", "column", "entries", "bytes", "damaged")];
-    for c in &verification.columns {
-        lines.push(format!("{:<14} {:>12} {:>16} {:>8}", c.column, c.entries, c.bytes, c.damaged));
+    for c in &report.columns {
+        lines.push(format!("{:<14} {:>12} {:>16} {:>8}", c.column, c.entries, c.bytes, damaged(c)));
     }
+    lines.push(format!("large values: {} with {} bytes in segments", report.records, report.record_bytes));
     lines.extend(notes.iter().map(|note| format!("note: {note}")));
     lines.extend(refusal.iter().map(|reason| format!("note: this node must not sign: {reason}")));
     lines.extend(damages.iter().map(|damage| format!("damage: {damage}")));

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 /// The record's file in the data directory.
 pub const FILE: &str = "SAFETY";
 /// The file that forbids to sign, whatever the record says.
-pub const AMNESIA: &str = "AMNESIA";
+pub const AMNESIA: &str = rorqual_store::AMNESIA_FILE;
 
 /// Slots do not share a disk sector, so that a torn write damages one of them at most.
 const SLOT_BYTES: usize = 4_096;

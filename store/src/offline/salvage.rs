@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::DB;
+use rocksdb::{Cache, DB};
 
 use super::lock::Lock;
 use crate::error::StoreError;
@@ -21,5 +21,6 @@ pub fn salvage(path: &Path, options: &Options) -> Result<(), StoreError> {
     drop(Lock::take(path)?);
     DB::repair(&rocks_open::database_options(options), path).map_err(|error| translate(path, &error))?;
     // A column of which no table was left is forgotten.
-    rocks_open::open_with(path, options, true).map(drop)
+    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+    rocks_open::open_with(path, options, &cache, true).map(drop)
 }

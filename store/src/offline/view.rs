@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, DB, IteratorMode};
+use rocksdb::{ColumnFamily, DB, DBRecoveryMode, IteratorMode};
 
 use crate::error::StoreError;
 use crate::options::{Column, Columns, Options};
@@ -15,8 +15,8 @@ use crate::statistics::ColumnSize;
 ///
 /// All methods block.
 pub struct View {
-    pub(super) database: DB,
-    pub(super) path: PathBuf,
+    database: DB,
+    path: PathBuf,
     columns: Columns,
 }
 
@@ -27,20 +27,24 @@ impl View {
     /// As [`Store::open`](crate::Store::open), without [`StoreError::Locked`].
     pub fn open(path: &Path, options: &Options) -> Result<View, StoreError> {
         options.validate()?;
-        let database = rocks_open::open_to_read(path, options)?;
+        if !rocks_open::has_database(path)? {
+            return Err(StoreError::Missing { path: path.to_path_buf() });
+        }
+        let reading = Options { create_if_missing: false, ..options.clone() };
+        let database = rocks_open::open_read_only(path, &reading, DBRecoveryMode::PointInTime)?;
         Ok(View { database, path: path.to_path_buf(), columns: Columns::new(options) })
     }
 
-    pub(super) fn family(&self, column: Column) -> Result<&ColumnFamily, StoreError> {
+    fn family(&self, column: Column) -> Result<&ColumnFamily, StoreError> {
         self.columns.index(column)?;
         self.database.cf_handle(column.0).ok_or(StoreError::UnknownColumn { column: column.0 })
     }
 
-    pub(super) fn failure(&self, error: &rocksdb::Error) -> StoreError {
+    fn failure(&self, error: &rocksdb::Error) -> StoreError {
         translate(&self.path, error)
     }
 
-    /// The value of a key.
+    /// The value of a key in a column of small values; in one of large values, where it is.
     ///
     /// # Errors
     /// [`StoreError::UnknownColumn`], [`StoreError::Corruption`], [`StoreError::Io`].
@@ -71,18 +75,19 @@ impl View {
         Ok(entry.map(|(key, value)| (Bytes::from(key), Bytes::from(value))))
     }
 
-    /// The size of every column, in the order they were declared.
+    /// The size of every column's tables, in the order they were declared; segments are not looked at.
     pub fn sizes(&self) -> Vec<ColumnSize> {
         let size = |column: &&'static str| {
             let number = |property: &str| {
                 let family = self.database.cf_handle(column)?;
                 self.database.property_int_value_cf(family, property).ok().flatten()
             };
-            let disk = ["rocksdb.live-sst-files-size", "rocksdb.live-blob-file-size"];
             ColumnSize {
                 column,
-                disk_bytes: disk.into_iter().filter_map(number).sum(),
+                disk_bytes: number("rocksdb.live-sst-files-size").unwrap_or(0),
+                segment_bytes: 0,
                 memtable_bytes: number("rocksdb.size-all-mem-tables").unwrap_or(0),
+                table_reader_bytes: 0,
                 cache_bytes: 0,
             }
         };

@@ -79,7 +79,8 @@ pub fn read_logs(directory: &Path) -> Result<Vec<LogFile>, StoreError> {
     Ok(found)
 }
 
-fn read(path: &Path) -> std::io::Result<LogFile> {
+/// Reads one log, or a list of files, which has the same form.
+pub(crate) fn read(path: &Path) -> std::io::Result<LogFile> {
     let mut file = BufReader::with_capacity(BLOCK, File::open(path)?);
     let mut scan = Scan::default();
     let mut block = vec![0; BLOCK];

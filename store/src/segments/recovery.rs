@@ -1,0 +1,231 @@
+//! What happens to segments when a store opens.
+//!
+//! Everything that was written is sealed. The references of the tail are checked: what a power cut kept from reaching the
+//! disk leaves the index, and what it had replaced comes back if it is still there. The work depends on the tail and on the
+//! number of files, not on how much is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
+
+use super::ledger::Segment;
+use super::reference::{Reference, Stored};
+use super::tail::{self, TailEntry};
+use super::{Draft, SEGMENT_PREFIX, Segments, TAIL_PREFIX, segment_key};
+use crate::error::StoreError;
+use crate::rocks::translate;
+
+/// A file much longer than what was written into it gives the rest back.
+const SLACK: u64 = 1 << 20;
+
+/// A key without its prefix, and the value.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// The entries of the reserved column that begin with a prefix.
+pub(crate) fn with_prefix(database: &DB, prefix: &[u8]) -> Result<Vec<Entry>, rocksdb::Error> {
+    let mut found = Vec::new();
+    for entry in database.iterator(IteratorMode::From(prefix, Direction::Forward)) {
+        let (key, value) = entry?;
+        let Some(rest) = key.strip_prefix(prefix) else { break };
+        found.push((rest.to_vec(), value.into_vec()));
+    }
+    Ok(found)
+}
+
+/// The accounting records, by the number of the file.
+pub(crate) fn records(database: &DB, columns: &[&str]) -> Result<Vec<(u32, Segment)>, StoreError> {
+    let entries = with_prefix(database, SEGMENT_PREFIX).map_err(|error| translate(database.path(), &error))?;
+    let decode = |(key, value): &Entry| {
+        let number = u32::from_be_bytes(key.as_slice().try_into().ok()?);
+        Some((number, Segment::decode(value, columns)?))
+    };
+    let damaged = || StoreError::Corruption { detail: "an accounting record of a segment is damaged".to_string() };
+    entries.iter().map(|entry| decode(entry).ok_or_else(damaged)).collect()
+}
+
+/// The references that may not be on disk, oldest first.
+pub(crate) fn tail(database: &DB) -> Result<Vec<TailEntry>, StoreError> {
+    let groups = with_prefix(database, TAIL_PREFIX).map_err(|error| translate(database.path(), &error))?;
+    let damaged = || StoreError::Corruption { detail: "the list of unsynced records is damaged".to_string() };
+    let mut entries = Vec::new();
+    for (_, list) in groups {
+        entries.extend(tail::decode(&list).ok_or_else(damaged)?);
+    }
+    Ok(entries)
+}
+
+/// Makes segments and index agree, durably. Before anybody else uses the store.
+pub(crate) fn recover(database: &DB, segments: &Segments) -> Result<(), StoreError> {
+    let names = segments.columns.names();
+    let known: BTreeMap<u32, Segment> = records(database, names)?.into_iter().collect();
+    let files = segments.folder.list()?;
+    {
+        let ledger = &mut segments.lock().ledger;
+        known.keys().for_each(|number| ledger.note_number(*number));
+        files.iter().for_each(|(number, length)| ledger.note_file(*number, *length));
+        ledger.commit(known.clone());
+    }
+    check_tail(database, segments)?;
+    tidy(database, segments, &known, &files)?;
+    segments.deletions_synced(segments.moment());
+    Ok(())
+}
+
+/// Takes lost records out of the index and empties the tail, in one synced write.
+fn check_tail(database: &DB, segments: &Segments) -> Result<(), StoreError> {
+    let entries = tail(database)?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    sync_files(segments, &entries)?;
+    let mut check = TailCheck { database, segments, draft: segments.draft(), changed: BTreeMap::new(), lost: 0 };
+    // The newest first: what an entry replaced may itself be in the tail.
+    for entry in entries.iter().rev() {
+        check.entry(entry)?;
+    }
+    let checked = entries.len();
+    let lost = check.lost;
+    check.finish()?;
+    if lost > 0 {
+        tracing::warn!(
+            lost,
+            checked,
+            "large values that were never reported synced did not survive; they read as absent"
+        );
+    }
+    Ok(())
+}
+
+/// What passes its check after a kill may still be on its way to the disk.
+fn sync_files(segments: &Segments, entries: &[TailEntry]) -> Result<(), StoreError> {
+    let numbers: BTreeSet<u32> = entries.iter().map(|entry| entry.reference.segment).collect();
+    for number in numbers {
+        if let Some(file) = segments.folder.open_existing(number, true)? {
+            file.sync()?;
+        }
+    }
+    Ok(())
+}
+
+struct TailCheck<'a> {
+    database: &'a DB,
+    segments: &'a Segments,
+    draft: Draft<'a>,
+    /// What the index shall say, where that is not what it says.
+    changed: BTreeMap<(usize, Bytes), Option<Bytes>>,
+    lost: usize,
+}
+
+impl TailCheck<'_> {
+    fn entry(&mut self, entry: &TailEntry) -> Result<(), StoreError> {
+        let Some(column) = self.segments.columns.names().iter().position(|name| *name == entry.column) else {
+            return Ok(());
+        };
+        if self.current(column, &entry.key)? != Some(entry.reference) {
+            return Ok(());
+        }
+        if self.segments.read(column, &entry.key, &entry.reference)?.is_some() {
+            return Ok(());
+        }
+        self.lost += 1;
+        self.draft.release(&entry.reference, &entry.key);
+        let previous = entry.previous.clone().filter(|previous| match Stored::decode(previous) {
+            Some(Stored::Segment(reference)) => self.draft.retain(&reference, &entry.key),
+            Some(Stored::Inline(_)) => true,
+            None => false,
+        });
+        self.changed.insert((column, entry.key.clone()), previous);
+        Ok(())
+    }
+
+    fn current(&self, column: usize, key: &Bytes) -> Result<Option<Reference>, StoreError> {
+        if let Some(changed) = self.changed.get(&(column, key.clone())) {
+            return Ok(changed.as_ref().and_then(|entry| Stored::reference(entry)));
+        }
+        let family = self.family(column)?;
+        let entry = self.database.get_pinned_cf(family, key).map_err(|error| self.failure(&error))?;
+        Ok(entry.and_then(|entry| Stored::reference(&entry)))
+    }
+
+    fn family(&self, column: usize) -> Result<&rocksdb::ColumnFamily, StoreError> {
+        let name = self.segments.columns.names()[column];
+        self.database.cf_handle(name).ok_or(StoreError::UnknownColumn { column: name })
+    }
+
+    fn failure(&self, error: &rocksdb::Error) -> StoreError {
+        translate(self.database.path(), error)
+    }
+
+    fn finish(self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for ((column, key), entry) in &self.changed {
+            let family = self.family(*column)?;
+            match entry {
+                Some(entry) => batch.put_cf(family, key, entry),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        for (key, record) in self.draft.records() {
+            batch.put(key, record);
+        }
+        let groups = with_prefix(self.database, TAIL_PREFIX).map_err(|error| self.failure(&error))?;
+        for (group, _) in groups {
+            batch.delete([TAIL_PREFIX, &group].concat());
+        }
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        self.database.write_opt(batch, &synced).map_err(|error| self.failure(&error))?;
+        self.segments.commit(self.draft);
+        Ok(())
+    }
+}
+
+/// Files that belong to no segment are kept for later or deleted; what segments do not need goes back to the disk; records
+/// of dead segments without a file are forgotten.
+fn tidy(
+    database: &DB,
+    segments: &Segments,
+    known: &BTreeMap<u32, Segment>,
+    files: &[(u32, u64)],
+) -> Result<(), StoreError> {
+    for (number, length) in files {
+        match known.get(number) {
+            None => keep_or_remove(segments, *number, *length)?,
+            Some(segment) => shorten(segments, *number, *length, segment.end)?,
+        }
+    }
+    let has_file = |number: &u32| files.binary_search_by_key(number, |(number, _)| *number).is_ok();
+    for number in known.keys().filter(|number| !has_file(number)) {
+        let live = segments.lock().ledger.get(*number).is_some_and(|segment| segment.live_records > 0);
+        if live {
+            let file = segments.folder.path_of(*number);
+            tracing::error!(file = %file.display(), "a segment file is missing; its values read as damaged");
+            continue;
+        }
+        database.delete(segment_key(*number)).map_err(|error| translate(database.path(), &error))?;
+        segments.lock().ledger.freed(*number, false);
+    }
+    Ok(())
+}
+
+fn keep_or_remove(segments: &Segments, number: u32, length: u64) -> Result<(), StoreError> {
+    if length <= segments.segment_bytes && segments.folder.links(number)? == 1 {
+        segments.lock().ledger.add_spare(number);
+        return Ok(());
+    }
+    segments.folder.remove(number)?;
+    segments.lock().ledger.file_removed(number);
+    Ok(())
+}
+
+fn shorten(segments: &Segments, number: u32, length: u64, end: u64) -> Result<(), StoreError> {
+    if length.saturating_sub(end) < SLACK || segments.folder.links(number)? != 1 {
+        return Ok(());
+    }
+    if let Some(file) = segments.folder.open_existing(number, true)? {
+        file.set_length(end)?;
+        segments.lock().ledger.note_file(number, end);
+    }
+    Ok(())
+}
