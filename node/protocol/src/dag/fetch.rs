@@ -214,5 +214,14 @@ mod tests {
         assert_eq!(requests.len(), MAX_REQUESTS);
         assert!(requests.iter().all(|request| request.refs.len() == MAX_REFS));
         assert_eq!(requests[0].refs[0], reference(1));
+        // An answer makes room for the next one; looking at a crowd again is not for every block that comes.
+        assert!(!fetcher.take_room());
+        fetcher.done(&reference(1));
+        assert!(fetcher.take_room() && !fetcher.take_room());
+        let next = reference((MAX_REQUESTS * MAX_REFS) as u64 + 1);
+        assert_eq!(fetcher.due(Duration::ZERO, [A].into_iter().collect()).0, [Request { peer: A, refs: vec![next] }]);
+        assert_eq!(fetcher.pause(), Duration::ZERO);
+        (200..20_000).for_each(|round| fetcher.want(reference(round), A));
+        assert!(fetcher.pause() > Duration::from_millis(1));
     }
 }

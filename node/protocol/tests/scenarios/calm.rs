@@ -12,8 +12,8 @@ fn without_faults_payload_takes_five_delays() {
     let plan = |plan: &mut Plan| plan.delays = Delays::fixed(delay);
     sweep(&[(4, 6), (7, 2), (10, 1)], plan, |outcome| {
         let latency = outcome.oracle.mean_latency(0..SECOND).expect("something was executed");
-        // 4.4 delays from the seal to the commit, plus a few syncs of the disk.
-        assert!(latency < 6 * delay, "mean latency {latency} us with a delay of {delay} us");
+        // 4.4 delays from the seal to the commit, plus a few syncs of the disk; of ten disks one is slow in every fourth round.
+        assert!(2 * latency < 13 * delay, "mean latency {latency} us with a delay of {delay} us");
     });
 }
 
