@@ -5,10 +5,9 @@
 //! not compress, and the rest is small. Memory is bounded by one block cache and one write buffer for all columns.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, CompactOptions, DB, ErrorKind, IteratorMode, ReadOptions, ReadTier};
 
@@ -24,7 +23,7 @@ use crate::rocks_open;
 pub(crate) struct RocksEngine {
     path: PathBuf,
     columns: Columns,
-    database: ShardedLock<Option<DB>>,
+    database: RwLock<Option<DB>>,
     memory_only: ReadOptions,
 }
 
@@ -37,15 +36,14 @@ impl RocksEngine {
         Ok(RocksEngine {
             path: path.to_path_buf(),
             columns: Columns::new(options),
-            database: ShardedLock::new(Some(database)),
+            database: RwLock::new(Some(database)),
             memory_only,
         })
     }
 
     /// Readers share this lock and the only writer is `close`, which holds it for one pointer's exchange after the reader
-    /// threads have ended: taking it never waits for the disk. It is sharded, so that readers on several cores do not
-    /// pass one counter to and fro.
-    fn database(&self) -> ShardedLockReadGuard<'_, Option<DB>> {
+    /// threads have ended: taking it never waits for the disk.
+    fn database(&self) -> RwLockReadGuard<'_, Option<DB>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
