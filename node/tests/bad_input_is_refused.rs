@@ -307,7 +307,7 @@ fn a_full_disk_stops_one_node_with_the_reason_and_nothing_is_lost() {
     cluster.wait_ready();
     cluster.members[3].submit("through the node that will have no space");
     // 40 lines of 100 kB a time until the disk is full.
-    let lines: Vec<String> = (0..40).map(|n| format!("{n:0100000}")).collect();
+    let lines: Vec<String> = (0..40).map(|n| format!("{n:0>2}{}", "x".repeat(99_998))).collect();
     let mut submitted = 0;
     cluster::wait_for("a full disk", || {
         let output = cluster.members[0].submit_lines(&lines);

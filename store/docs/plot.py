@@ -339,7 +339,8 @@ SUMMARY = [
     ("paced", "unrelated_max_us", "unrelated task late, worst", duration),
     ("slow disk: paced", "unrelated_max_us", "the same, slow disk", duration),
 ]
-BEGIN, END = "<!-- figures: written by docs/plot.py -->", "<!-- end of figures -->"
+FIGURES = "<!-- figures: written by docs/plot.py -->", "<!-- end of figures -->"
+TARGETS = "<!-- targets: written by docs/plot.py -->", "<!-- end of targets -->"
 
 
 def write_summary(workloads: Workloads) -> None:
@@ -350,10 +351,25 @@ def write_summary(workloads: Workloads) -> None:
         values = [figure_of(workload, design, figure) for design in DESIGNS]
         cells = ["–" if value is None else text(value) for value in values]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END + after]), encoding="utf-8")
+    write_between(FIGURES, lines)
+
+
+def write_targets(targets: list[dict[str, Any]]) -> None:
+    """What the store is meant to reach, as the benchmark judged it."""
+    lines = ["| target | measured | wanted | |", "|---|---|---|---|"]
+    for target in targets:
+        verdict = "holds" if target["holds"] else "**falls short**"
+        note = f"; {target['note']}" if target["note"] else ""
+        lines.append(f"| {target['what']} | {target['value']:.2f} | {target['wanted']} | {verdict}{note} |")
+    write_between(TARGETS, lines)
+
+
+def write_between(marks: tuple[str, str], lines: list[str]) -> None:
+    """Replaces what stands in the page between two comments."""
+    begin, end = marks
+    before, rest = PAGE.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    PAGE.write_text("\n".join([before + begin, "", *lines, "", end + after]), encoding="utf-8")
 
 
 def main() -> int:
@@ -369,6 +385,7 @@ def main() -> int:
         draw(workloads)
     write_tables(results)
     write_summary(workloads)
+    write_targets(results["targets"])
     return 0
 
 

@@ -6,10 +6,9 @@
 //! small. Memory is bounded by one block cache and one write buffer for all columns.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard};
 use rocksdb::{Cache, ColumnFamily, CompactOptions, DB, DBRawIterator, ErrorKind, ReadOptions, ReadTier};
 
 use crate::batch::WriteBatch;
@@ -30,7 +29,7 @@ const WORKERS: [&str; 2] = ["store-sync-data", "store-segments"];
 pub(crate) struct RocksEngine {
     path: PathBuf,
     columns: Columns,
-    database: ShardedLock<Option<DB>>,
+    database: RwLock<Option<DB>>,
     segments: Segments,
     block_cache: Cache,
     large_value_bytes: usize,
@@ -50,7 +49,7 @@ impl RocksEngine {
         Ok(RocksEngine {
             path: path.to_path_buf(),
             columns: Columns::new(options),
-            database: ShardedLock::new(Some(database)),
+            database: RwLock::new(Some(database)),
             segments,
             block_cache,
             large_value_bytes: options.large_value_bytes,
@@ -59,9 +58,8 @@ impl RocksEngine {
     }
 
     /// Readers share this lock and the only writer is `close`, which holds it for one pointer's exchange after the reader
-    /// threads have ended: taking it never waits for the disk. It is sharded, so that readers on several cores do not
-    /// pass one counter to and fro.
-    fn database(&self) -> ShardedLockReadGuard<'_, Option<DB>> {
+    /// threads have ended: taking it never waits for the disk.
+    fn database(&self) -> RwLockReadGuard<'_, Option<DB>> {
         self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 

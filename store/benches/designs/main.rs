@@ -79,13 +79,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     let mut results = Results::open(&arguments.output, &arguments.directory)?;
     introduce(arguments);
-    let mut measured = Vec::new();
     for workload in workloads {
         match compare(workload, arguments) {
             Ok(designs) => {
                 table::print(&workload.name, &designs);
                 results.set(&workload.name, arguments.effort, &designs);
-                measured.push((workload.name.clone(), designs));
             }
             Err(why) => {
                 println!("\n{}\nSKIPPED: {why}", workload.name);
@@ -96,7 +94,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         results.save(&arguments.output)?;
     }
     if !arguments.short {
-        targets::print(&measured);
+        targets::print(&results.targets());
     }
     println!("\nresults: {}", arguments.output.display());
     Ok(())

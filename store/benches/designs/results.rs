@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::Effort;
 use crate::figures::summarize;
 use crate::table::Rows;
+use crate::targets::{self, Target};
 
 const SCHEMA: u64 = 1;
 
@@ -77,9 +78,20 @@ impl Results {
         self.workloads.sort_by_key(place);
     }
 
+    /// What the store is meant to reach, by everything that is in the file.
+    pub fn targets(&self) -> Vec<Target> {
+        targets::all(&self.workloads)
+    }
+
     /// Writes the file whole, or leaves the old one.
     pub fn save(&self, path: &Path) -> Result<(), String> {
-        let file = json!({ "schema": SCHEMA, "machine": self.machine, "workloads": self.workloads });
+        let targets: Vec<Value> = self.targets().iter().map(Target::to_json).collect();
+        let file = json!({
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "targets": targets,
+            "workloads": self.workloads,
+        });
         let text = format!("{file:#}\n");
         let temporary = path.with_extension("json.new");
         fs::write(&temporary, text)

@@ -1,107 +1,161 @@
-//! What the actor store is meant to reach, and whether it did in this run.
+//! What the actor store is meant to reach, and whether it did, from everything in the results file.
+
+use serde_json::{Value, json};
 
 use crate::design::Kind;
-use crate::figures::{name, ratio, summarize};
-use crate::table::Rows;
-
-/// Everything measured in this run, by workload.
-pub type Measured = [(String, Vec<Rows>)];
+use crate::figures::{median, name};
 
 const DIRECT: [Kind; 3] = [Kind::Direct, Kind::Blocking, Kind::Mutex];
 
-fn rows<'a>(measured: &'a Measured, workload: &str, kind: Kind) -> Option<&'a Rows> {
-    let (_, designs) = measured.iter().find(|(name, _)| name == workload)?;
-    designs.iter().find(|rows| rows.kind == kind)
+/// One target.
+pub struct Target {
+    what: String,
+    value: f64,
+    wanted: String,
+    holds: bool,
+    /// What else belongs to the figure.
+    note: String,
 }
 
-fn figure(measured: &Measured, workload: &str, kind: Kind, name: &str) -> Option<f64> {
-    summarize(&rows(measured, workload, kind)?.rounds).get(name).copied()
-}
-
-fn against(measured: &Measured, workload: &str, kind: Kind, name: &str) -> Option<f64> {
-    ratio(&rows(measured, workload, Kind::Actor)?.rounds, &rows(measured, workload, kind)?.rounds, name)
-}
-
-/// The design without an actor that did the most operations.
-fn best_direct(measured: &Measured, workload: &str) -> Option<Kind> {
-    let rate = |kind: &Kind| figure(measured, workload, *kind, name::RATE).unwrap_or(0.0);
-    DIRECT
-        .into_iter()
-        .filter(|kind| rows(measured, workload, *kind).is_some())
-        .max_by(|a, b| rate(a).total_cmp(&rate(b)))
-}
-
-fn verdict(what: &str, value: Option<f64>, holds: impl Fn(f64) -> bool, wanted: &str) {
-    let Some(value) = value else { return };
-    let word = if holds(value) { "holds" } else { "FALLS SHORT" };
-    println!("{what:<78}{value:>10.2}  wanted {wanted:<9}{word}");
-}
-
-/// Prints one line for each target whose workloads were run.
-pub fn print(measured: &Measured) {
-    println!("\nTargets");
-    let at_least = |what: &str, value: Option<f64>, least: f64| {
-        verdict(what, value, |value| value >= least, &format!(">= {least}"));
-    };
-    let at_most = |what: &str, value: Option<f64>, most: f64| {
-        verdict(what, value, |value| value <= most, &format!("<= {most}"));
-    };
-    let synced = "write 512 B, synced, 64 tasks";
-    let unsynced = "write 512 B, unsynced, 64 tasks";
-    at_least(
-        "512 B synced, 64 tasks: times the textbook actor",
-        against(measured, synced, Kind::Textbook, name::RATE),
-        12.0,
-    );
-    let best = best_direct(measured, synced).and_then(|best| against(measured, synced, best, name::RATE));
-    at_least("512 B synced, 64 tasks: times the best direct design", best, 2.0);
-    at_least(
-        "512 B unsynced, 64 tasks: times the textbook actor",
-        against(measured, unsynced, Kind::Textbook, name::RATE),
-        1.4,
-    );
-    for (durability, how) in [("unsynced", ""), ("unsynced", ", sustained"), ("synced", "")] {
-        let workload = format!("write 512 KiB, {durability}, 8 tasks{how}");
-        let Some(best) = best_direct(measured, &workload) else { continue };
-        let title = |what: &str| format!("512 KiB {durability}, 8 tasks{how}: {what}");
-        at_least(
-            &title("times RocksDB with blob files (best direct design)"),
-            against(measured, &workload, best, name::RATE),
-            3.0,
-        );
-        at_most(
-            &title("CPU by byte, part of the same design's"),
-            against(measured, &workload, best, name::CPU_PER_MB),
-            0.2,
-        );
-        at_most(
-            &title("bytes written by byte of payload"),
-            figure(measured, &workload, Kind::Actor, name::WRITTEN),
-            1.1,
-        );
+impl Target {
+    /// For the results file.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "what": self.what,
+            "value": self.value,
+            "wanted": self.wanted,
+            "holds": self.holds,
+            "note": self.note,
+        })
     }
-    for size in ["512 B", "512 KiB"] {
-        let workload = format!("read {size} from memory, 1 task");
-        let value = against(measured, &workload, Kind::Direct, name::RATE);
-        at_least(&format!("{size} read from memory: part of a direct call's operations"), value, 0.9);
+}
+
+/// The workloads of a results file.
+struct Measured<'a> {
+    workloads: &'a [Value],
+    targets: Vec<Target>,
+}
+
+impl Measured<'_> {
+    fn design(&self, workload: &str, kind: Kind) -> Option<&Value> {
+        let workload = self.workloads.iter().find(|one| one["name"] == *workload)?;
+        workload.get("designs")?.get(kind.name())
     }
-    for workload in ["notify_read, 1 waiting", "notify_read, 1 waiting, beside 8 tasks of synced writes"] {
-        let woken = figure(measured, workload, Kind::Actor, name::NOTIFY_P50);
-        at_most(&format!("µs from the call of write to the waiter, p50: {workload}"), woken, 50.0);
-        let direct = figure(measured, workload, Kind::Direct, name::WRITE_P50);
-        let beyond = woken.zip(direct).map(|(woken, direct)| woken - direct);
-        at_most("   of that beyond what a direct call of RocksDB takes to write", beyond, 50.0);
+
+    fn figure(&self, workload: &str, kind: Kind, name: &str) -> Option<f64> {
+        self.design(workload, kind)?["median"][name].as_f64()
     }
-    let disturbing = measured.iter().filter(|(name, _)| name.starts_with("slow disk") || name.starts_with("paced"));
-    for (workload, _) in disturbing {
-        let worst = |kind| figure(measured, workload, kind, name::UNRELATED_MAX).map(|us| us / 1e3);
-        let late = |kind| figure(measured, workload, kind, name::UNRELATED_LATE).unwrap_or(0.0);
-        at_most(&format!("ms an unrelated task was late, worst: {workload}"), worst(Kind::Actor), 1.0);
-        if let Some(nothing) = worst(Kind::Nothing) {
+
+    /// The median over the rounds of the actor store's figure divided by the design's.
+    fn against(&self, workload: &str, kind: Kind, name: &str) -> Option<f64> {
+        let rounds = |kind| self.design(workload, kind)?["rounds"].as_array();
+        let pairs = rounds(Kind::Actor)?.iter().zip(rounds(kind)?);
+        let ratios = pairs.filter_map(|(ours, theirs)| Some(ours[name].as_f64()? / theirs[name].as_f64()?));
+        let ratios: Vec<f64> = ratios.filter(|ratio| ratio.is_finite()).collect();
+        if ratios.is_empty() { None } else { Some(median(ratios)) }
+    }
+
+    /// The design without an actor that did the most operations.
+    fn best_direct(&self, workload: &str) -> Option<Kind> {
+        let rate = |kind: &Kind| self.figure(workload, *kind, name::RATE);
+        let measured = DIRECT.into_iter().filter(|kind| rate(kind).is_some());
+        measured.max_by(|a, b| rate(a).unwrap_or(0.0).total_cmp(&rate(b).unwrap_or(0.0)))
+    }
+
+    fn at_least(&mut self, what: &str, value: Option<f64>, least: f64) {
+        if let Some(value) = value {
+            self.add(what, value, format!(">= {least}"), value >= least);
+        }
+    }
+
+    fn at_most(&mut self, what: &str, value: Option<f64>, most: f64) {
+        if let Some(value) = value {
+            self.add(what, value, format!("<= {most}"), value <= most);
+        }
+    }
+
+    fn add(&mut self, what: &str, value: f64, wanted: String, holds: bool) {
+        self.targets.push(Target { what: what.to_string(), value, wanted, holds, note: String::new() });
+    }
+
+    fn small_writes(&mut self) {
+        let (synced, unsynced) = ("write 512 B, synced, 64 tasks", "write 512 B, unsynced, 64 tasks");
+        let textbook = self.against(synced, Kind::Textbook, name::RATE);
+        self.at_least("512 B synced, 64 tasks: times the textbook actor", textbook, 12.0);
+        let direct = self.best_direct(synced).and_then(|best| self.against(synced, best, name::RATE));
+        self.at_least("512 B synced, 64 tasks: times the best direct design", direct, 2.0);
+        let textbook = self.against(unsynced, Kind::Textbook, name::RATE);
+        self.at_least("512 B unsynced, 64 tasks: times the textbook actor", textbook, 1.4);
+    }
+
+    fn payload(&mut self) {
+        for kind in ["unsynced, 8 tasks", "unsynced, 8 tasks, sustained", "synced, 8 tasks"] {
+            let workload = format!("write 512 KiB, {kind}");
+            let Some(best) = self.best_direct(&workload) else { continue };
+            let title = |what: &str| format!("512 KiB {kind}: {what}");
+            let rate = self.against(&workload, best, name::RATE);
+            self.at_least(&title("times RocksDB with blob files (best direct design)"), rate, 3.0);
+            let cpu = self.against(&workload, best, name::CPU_PER_MB);
+            self.at_most(&title("CPU by byte, part of the same design's"), cpu, 0.2);
+            let written = self.figure(&workload, Kind::Actor, name::WRITTEN);
+            self.at_most(&title("bytes written by byte of payload"), written, 1.1);
+        }
+    }
+
+    fn reads(&mut self) {
+        for size in ["512 B", "512 KiB"] {
+            let rate = self.against(&format!("read {size} from memory, 1 task"), Kind::Direct, name::RATE);
+            self.at_least(&format!("{size} read from memory: part of a direct call's operations"), rate, 0.9);
+        }
+    }
+
+    fn waiters(&mut self) {
+        for workload in ["notify_read, 1 waiting", "notify_read, 1 waiting, beside 8 tasks of synced writes"] {
+            let woken = self.figure(workload, Kind::Actor, name::NOTIFY_P50);
+            self.at_most(&format!("{workload}: µs from the call of write, p50"), woken, 50.0);
+            let direct = self.figure(workload, Kind::Direct, name::WRITE_P50);
+            if let (Some(direct), Some(target)) = (direct.filter(|_| woken.is_some()), self.targets.last_mut()) {
+                target.note = format!("a direct call of RocksDB takes {direct:.0} µs there, without telling anybody");
+            }
+        }
+    }
+
+    fn others(&mut self) {
+        let names: Vec<&str> = self.workloads.iter().filter_map(|workload| workload["name"].as_str()).collect();
+        for workload in names.into_iter().filter(|name| name.starts_with("slow disk") || name.starts_with("paced")) {
+            let worst = |kind| Some(self.figure(workload, kind, name::UNRELATED_MAX)? / 1e3);
+            let late = |kind| self.figure(workload, kind, name::UNRELATED_LATE).unwrap_or(0.0);
+            let (ours, nothing) = (worst(Kind::Actor), worst(Kind::Nothing));
             let (with, without) = (late(Kind::Actor), late(Kind::Nothing));
-            println!(
-                "   without a store {nothing:.2}; over 1 ms: {with:.2} ‰ of its turns, without a store {without:.2} ‰"
-            );
+            self.at_most(&format!("{workload}: ms an unrelated task was late, worst"), ours, 1.0);
+            if let (Some(nothing), Some(target)) = (nothing.filter(|_| ours.is_some()), self.targets.last_mut()) {
+                target.note = format!(
+                    "without a store {nothing:.1} ms; over 1 ms: {with:.1} ‰ of its turns, without {without:.1} ‰"
+                );
+            }
+        }
+    }
+}
+
+/// Every target whose workloads were measured.
+pub fn all(workloads: &[Value]) -> Vec<Target> {
+    let mut measured = Measured { workloads, targets: Vec::new() };
+    measured.small_writes();
+    measured.payload();
+    measured.reads();
+    measured.waiters();
+    measured.others();
+    measured.targets
+}
+
+/// Prints them.
+pub fn print(targets: &[Target]) {
+    println!("\nTargets, from everything in the results file");
+    for target in targets {
+        let word = if target.holds { "holds" } else { "FALLS SHORT" };
+        println!("{:<84}{:>9.2}  wanted {:<9}{word}", target.what, target.value, target.wanted);
+        if !target.note.is_empty() {
+            println!("    {}", target.note);
         }
     }
 }
