@@ -1,5 +1,7 @@
 //! Bad input of any kind: one clear sentence that names the thing, the right exit code, and nothing lost.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use std::io::Write;

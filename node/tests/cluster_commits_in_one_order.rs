@@ -1,5 +1,7 @@
 //! Four real processes, submissions through all of them at once: one order, every line once, positions dense.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use cluster::{Cluster, lines, texts};

@@ -1,5 +1,7 @@
 //! kill -9 of real processes: the others go on, a returning node catches up, nothing with a receipt is lost or doubled.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use cluster::{Cluster, Member, lines, texts, wait_for};

@@ -1,5 +1,7 @@
 //! The commands against real nodes: what they print, how they end, and what they say when they end badly.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use std::io::{BufRead, BufReader};

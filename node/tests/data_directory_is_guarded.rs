@@ -1,6 +1,8 @@
 //! What a node makes of its data directory: it signs only where it knows what it has signed, names what is damaged, and can be
 //! backed up, restored and repaired.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use std::os::unix::fs::FileExt;

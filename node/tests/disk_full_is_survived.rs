@@ -2,6 +2,8 @@
 //!
 //! Each full disk is a tmpfs of its own, which only root can mount. Elsewhere these tests say that they were skipped.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use std::path::{Path, PathBuf};

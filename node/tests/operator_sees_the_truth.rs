@@ -1,5 +1,7 @@
 //! What an operator gets from real nodes: endpoints, metrics and logs.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
 mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};

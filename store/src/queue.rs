@@ -309,10 +309,10 @@ mod tests {
         let queue = Queue::new(cost(100));
         assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
         let Ok(Place::Waiting(number)) = queue.push(job(100)) else { panic!("there was room") };
-        assert_eq!(lengths(queue.take_all().expect("one batch")), [100]);
+        assert_eq!(lengths(queue.take(usize::MAX).expect("one batch")), [100]);
         queue.close();
         std::thread::scope(|scope| {
-            let writer = scope.spawn(|| queue.take_all().is_none());
+            let writer = scope.spawn(|| queue.take(usize::MAX).is_none());
             while !queue.lock().writer_sleeps {
                 std::thread::yield_now();
             }
