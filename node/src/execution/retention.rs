@@ -5,7 +5,7 @@
 //! the two newest state snapshots with every commit from the older one on, the newest certificate and the newest own block.
 //! Without a snapshot nothing is dropped, since a restart begins at the first commit then.
 //!
-//! Each step is one atomic batch with the new beginning in it, and bounded: at most [`STEP`] commits. It is not synced: a power
+//! Each step is one atomic batch with the new beginning in it, and bounded: at most `STEP` commits. It is not synced: a power
 //! cut takes back whole steps, and they are done again.
 
 use std::collections::BTreeMap;

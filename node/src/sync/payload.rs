@@ -3,7 +3,7 @@
 //! One task. For every wait there is one `notify_read` on the store; whoever writes the payload ends the wait: a live chunk
 //! from the author, the answer to a fetch, or a write of long ago. The first request goes out after `payload_grace`, or at once
 //! when the core says so; a holder just learnt is asked at once; later ones in turn, with growing pauses. At most
-//! [`WINDOW_BYTES`] are asked of one holder at a time, so that catching up does not overrun its queue. While the disk is all but
+//! `WINDOW_BYTES` are asked of one holder at a time, so that catching up does not overrun its queue. While the disk is all but
 //! full nobody is asked. A cancelled wait leaves nothing behind.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};

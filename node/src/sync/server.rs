@@ -1,6 +1,6 @@
 //! Serves what peers miss, within limits.
 //!
-//! One task a peer, one request at a time, at most [`QUEUE`] waiting: a peer that asks faster than it is served loses requests,
+//! One task a peer, one request at a time, at most `QUEUE` waiting: a peer that asks faster than it is served loses requests,
 //! and nobody else notices. Everything comes from the store; an answer is bounded in bytes, and what is not here is named.
 
 use std::collections::VecDeque;
