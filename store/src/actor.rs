@@ -28,7 +28,9 @@ pub(crate) fn start(shared: &Arc<Shared>, reader_threads: usize) -> Result<(), S
         shared.syncs.close();
         shared.engine.stop_workers();
         shared.begin_close();
-        StoreError::from_io("starting the store's threads", &error)
+        let error = StoreError::from_io("starting the store's threads", &error);
+        shared.report_closed(Err(error.clone()));
+        error
     })
 }
 
@@ -45,7 +47,7 @@ fn spawn_all(shared: &Arc<Shared>, reader_threads: usize) -> io::Result<()> {
     spawn(shared, "store-write".to_string(), move |shared| {
         run(shared);
         let result = finish(shared, helpers, workers);
-        shared.closed.send_replace(Some(result));
+        shared.report_closed(result);
     })?;
     Ok(())
 }
@@ -88,7 +90,7 @@ impl Drop for PanicGuard<'_> {
         self.shared.readers.abandon();
         if name == "store-write" {
             self.shared.engine.stop_workers();
-            self.shared.closed.send_replace(Some(Err(error)));
+            self.shared.report_closed(Err(error));
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::sync::atomic::Ordering;
 
 /// A handle to an open store. Clones share the store; all methods take `&self`.
 ///
-/// Dropping the last handle drains and closes the store in the background. Use [`Store::shutdown`] to know when that is
+/// Dropping the last handle drains and closes the store in the background; a process that ends meanwhile waits for that, up
+/// to ten seconds. Use [`Store::shutdown`] to know when that is
 /// done and whether it went well.
 #[derive(Clone)]
 pub struct Store {
@@ -58,7 +59,7 @@ impl Store {
         if let Err(error) = started.and_then(|()| actor::start(&shared, options.reader_threads)) {
             shared.fail(&error);
             shared.readers.close();
-            shared.closed.send_replace(Some(Err(error)));
+            shared.report_closed(Err(error));
         }
         Store { owner: Arc::new(Owner { shared }) }
     }

@@ -47,6 +47,7 @@ mod cache;
 mod completion;
 mod engine;
 mod error;
+mod exit;
 mod failure;
 mod handle;
 mod log_file;

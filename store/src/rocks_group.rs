@@ -14,7 +14,7 @@ use crate::options::Columns;
 use crate::reclaim::Span;
 use crate::rocks::translate;
 use crate::segments::appender::Appender;
-use crate::segments::reference::{Stored, inline};
+use crate::segments::reference::{Reference, Stored, inline};
 use crate::segments::{Draft, Segments, tail, tail_key};
 
 /// What a large value takes in the write of the index, about.
@@ -23,15 +23,16 @@ const REFERENCE_COST: usize = 256;
 /// What the group itself has changed in one column of large values: the database does not show it yet.
 #[derive(Debug, Default)]
 struct Overlay {
-    entries: BTreeMap<Bytes, Option<Bytes>>,
+    /// What the keys refer to that the group has put or deleted.
+    entries: BTreeMap<Bytes, Option<Reference>>,
     deleted: Vec<Span>,
 }
 
 impl Overlay {
-    /// The entry that the group has put; `Some(None)` if it has deleted the key, `None` if it has not touched it.
-    fn get(&self, key: &[u8]) -> Option<Option<Bytes>> {
-        if let Some(entry) = self.entries.get(key) {
-            return Some(entry.clone());
+    /// What the key refers to now, if anything; `None` if the group has not touched it.
+    fn get(&self, key: &[u8]) -> Option<Option<Reference>> {
+        if let Some(reference) = self.entries.get(key) {
+            return Some(*reference);
         }
         self.deleted.iter().any(|span| span.contains(key)).then_some(None)
     }
@@ -111,17 +112,19 @@ impl<'a> Group<'a> {
             self.batch.put_cf(self.families[column], key, value);
             return Ok(());
         }
-        let previous = self.release(column, key)?;
+        self.release(column, key)?;
+        let mut refers = None;
         let entry = if value.len() < self.threshold {
             inline(value)
         } else {
             let reference = self.appender.append(self.segments, &mut self.draft, column, key, value)?;
             self.payload += value.len() as u64;
-            tail::append(&mut self.unsynced, self.columns.names()[column], key, &reference, previous.as_ref());
+            tail::append(&mut self.unsynced, self.columns.names()[column], key, &reference);
+            refers = Some(reference);
             reference.encode()
         };
         self.batch.put_cf(self.families[column], key, &entry);
-        self.overlays[column].entries.insert(key.clone(), Some(entry));
+        self.overlays[column].entries.insert(key.clone(), refers);
         Ok(())
     }
 
@@ -149,20 +152,20 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// The entry of a key, which the caller is about to replace: what it refers to is dead then.
-    fn release(&mut self, column: usize, key: &Bytes) -> Result<Option<Bytes>, StoreError> {
-        let entry = match self.overlays[column].get(key) {
-            Some(entry) => entry,
+    /// The caller is about to replace the entry of a key: what it refers to is dead then.
+    fn release(&mut self, column: usize, key: &Bytes) -> Result<(), StoreError> {
+        let reference = match self.overlays[column].get(key) {
+            Some(reference) => reference,
             None => {
                 let found = self.database.get_pinned_cf(self.families[column], key);
                 let found = found.map_err(|error| translate(self.database.path(), &error))?;
-                found.map(|entry| Bytes::copy_from_slice(&entry))
+                found.and_then(|entry| Stored::reference(&entry))
             }
         };
-        if let Some(reference) = entry.as_ref().and_then(|entry| Stored::reference(entry)) {
+        if let Some(reference) = reference {
             self.draft.release(&reference, key);
         }
-        Ok(entry)
+        Ok(())
     }
 
     fn release_range(&mut self, column: usize, span: &Span) -> Result<(), StoreError> {
@@ -181,8 +184,8 @@ impl<'a> Group<'a> {
         }
         entries.status().map_err(|error| translate(self.database.path(), &error))?;
         let range = (Bound::Included(&span.from), Bound::Excluded(&span.to));
-        for (key, entry) in overlay.entries.range_mut::<Bytes, _>(range) {
-            if let Some(reference) = entry.take().and_then(|entry| Stored::reference(&entry)) {
+        for (key, refers) in overlay.entries.range_mut::<Bytes, _>(range) {
+            if let Some(reference) = refers.take() {
                 self.draft.release(&reference, key);
             }
         }

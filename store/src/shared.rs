@@ -1,12 +1,13 @@
 //! What the handles and the store's threads have in common.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 
 use crate::cache::ValueCache;
 use crate::engine::Engine;
 use crate::error::StoreError;
+use crate::exit::Closing;
 use crate::failure::Failure;
 use crate::notify::Registry;
 use crate::options::{Columns, Options};
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) failure: Failure,
     pub(crate) counters: Counters,
     closing: AtomicBool,
+    /// Makes the end of the process wait for the end of the store.
+    ending: Mutex<Option<Closing>>,
     /// How the shutdown went, once it is over.
     pub(crate) closed: watch::Sender<Option<Result<(), StoreError>>>,
 }
@@ -52,14 +55,25 @@ impl Shared {
             failure: Failure::new(),
             counters: Counters::default(),
             closing: AtomicBool::new(false),
+            ending: Mutex::new(None),
             closed: watch::Sender::new(None),
         }
     }
 
     /// Refuses new work from now on and lets the writer finish and end.
     pub(crate) fn begin_close(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        if !self.closing.swap(true, Ordering::SeqCst) {
+            let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            *ending = self.closed.borrow().is_none().then(Closing::begin);
+        }
         self.queue.close();
+    }
+
+    /// The store has ended, like this.
+    pub(crate) fn report_closed(&self, result: Result<(), StoreError>) {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.send_replace(Some(result));
+        *ending = None;
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -155,9 +155,6 @@ impl Ledger {
             if segment.is_dead() {
                 let stamp = self.tick();
                 self.dead.insert(number, stamp);
-            } else {
-                // Recovery may refer to a record again whose replacement was lost.
-                self.dead.remove(&number);
             }
             self.segments.insert(number, segment);
         }
@@ -270,14 +267,6 @@ mod tests {
         ledger.freed(1, true);
         assert_eq!(ledger.task(), None);
         assert_eq!(ledger.take_spare(), Some(1));
-    }
-
-    #[test]
-    fn a_segment_that_is_referred_to_again_is_not_freed() {
-        let mut ledger = ledger(&[(1, segment(0, true))]);
-        ledger.commit([(1, segment(1, true))].into());
-        ledger.synced(ledger.now());
-        assert_eq!(ledger.task(), None);
     }
 
     #[test]

@@ -120,18 +120,6 @@ impl Draft<'_> {
         });
     }
 
-    /// A record is referred to again; whether its segment is still there.
-    pub(crate) fn retain(&mut self, reference: &Reference, key: &[u8]) -> bool {
-        let retained = self.change(reference.segment, |segment| {
-            let same = segment.generation == reference.generation;
-            if same {
-                segment.add(reference.record_bytes(key));
-            }
-            same
-        });
-        retained.unwrap_or(false)
-    }
-
     /// The changed accounting records.
     pub(crate) fn records(&self) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
         let names = self.segments.columns.names();

@@ -1,16 +1,15 @@
 //! What happens to segments when a store opens.
 //!
 //! Everything that was written is sealed. The references of the tail are checked: what a power cut kept from reaching the
-//! disk leaves the index, and what it had replaced comes back if it is still there. The work depends on the tail and on the
-//! number of files, not on how much is stored.
+//! disk leaves the index, so that it reads as absent. The work depends on the tail and on the number of files, not on how
+//! much is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 
 use super::ledger::Segment;
-use super::reference::{Reference, Stored};
+use super::reference::Stored;
 use super::tail::{self, TailEntry};
 use super::{Draft, SEGMENT_PREFIX, Segments, TAIL_PREFIX, segment_key};
 use crate::error::StoreError;
@@ -79,9 +78,8 @@ fn check_tail(database: &DB, segments: &Segments) -> Result<(), StoreError> {
         return Ok(());
     }
     sync_files(segments, &entries)?;
-    let mut check = TailCheck { database, segments, draft: segments.draft(), changed: BTreeMap::new(), lost: 0 };
-    // The newest first: what an entry replaced may itself be in the tail.
-    for entry in entries.iter().rev() {
+    let mut check = TailCheck { database, segments, draft: segments.draft(), batch: WriteBatch::default(), lost: 0 };
+    for entry in &entries {
         check.entry(entry)?;
     }
     let checked = entries.len();
@@ -112,17 +110,19 @@ struct TailCheck<'a> {
     database: &'a DB,
     segments: &'a Segments,
     draft: Draft<'a>,
-    /// What the index shall say, where that is not what it says.
-    changed: BTreeMap<(usize, Bytes), Option<Bytes>>,
+    batch: WriteBatch,
     lost: usize,
 }
 
 impl TailCheck<'_> {
     fn entry(&mut self, entry: &TailEntry) -> Result<(), StoreError> {
-        let Some(column) = self.segments.columns.names().iter().position(|name| *name == entry.column) else {
-            return Ok(());
-        };
-        if self.current(column, &entry.key)? != Some(entry.reference) {
+        let names = self.segments.columns.names();
+        let Some(column) = names.iter().position(|name| *name == entry.column) else { return Ok(()) };
+        let family =
+            self.database.cf_handle(names[column]).ok_or(StoreError::UnknownColumn { column: names[column] })?;
+        let current = self.database.get_pinned_cf(family, &entry.key).map_err(|error| self.failure(&error))?;
+        if current.and_then(|current| Stored::reference(&current)) != Some(entry.reference) {
+            // Deleted or replaced since.
             return Ok(());
         }
         if self.segments.read(column, &entry.key, &entry.reference)?.is_some() {
@@ -130,52 +130,26 @@ impl TailCheck<'_> {
         }
         self.lost += 1;
         self.draft.release(&entry.reference, &entry.key);
-        let previous = entry.previous.clone().filter(|previous| match Stored::decode(previous) {
-            Some(Stored::Segment(reference)) => self.draft.retain(&reference, &entry.key),
-            Some(Stored::Inline(_)) => true,
-            None => false,
-        });
-        self.changed.insert((column, entry.key.clone()), previous);
+        self.batch.delete_cf(family, &entry.key);
         Ok(())
-    }
-
-    fn current(&self, column: usize, key: &Bytes) -> Result<Option<Reference>, StoreError> {
-        if let Some(changed) = self.changed.get(&(column, key.clone())) {
-            return Ok(changed.as_ref().and_then(|entry| Stored::reference(entry)));
-        }
-        let family = self.family(column)?;
-        let entry = self.database.get_pinned_cf(family, key).map_err(|error| self.failure(&error))?;
-        Ok(entry.and_then(|entry| Stored::reference(&entry)))
-    }
-
-    fn family(&self, column: usize) -> Result<&rocksdb::ColumnFamily, StoreError> {
-        let name = self.segments.columns.names()[column];
-        self.database.cf_handle(name).ok_or(StoreError::UnknownColumn { column: name })
     }
 
     fn failure(&self, error: &rocksdb::Error) -> StoreError {
         translate(self.database.path(), error)
     }
 
-    fn finish(self) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
-        for ((column, key), entry) in &self.changed {
-            let family = self.family(*column)?;
-            match entry {
-                Some(entry) => batch.put_cf(family, key, entry),
-                None => batch.delete_cf(family, key),
-            }
-        }
+    fn finish(mut self) -> Result<(), StoreError> {
         for (key, record) in self.draft.records() {
-            batch.put(key, record);
+            self.batch.put(key, record);
         }
         let groups = with_prefix(self.database, TAIL_PREFIX).map_err(|error| self.failure(&error))?;
         for (group, _) in groups {
-            batch.delete([TAIL_PREFIX, &group].concat());
+            self.batch.delete([TAIL_PREFIX, &group].concat());
         }
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
-        self.database.write_opt(batch, &synced).map_err(|error| self.failure(&error))?;
+        let written = self.database.write_opt(self.batch, &synced);
+        written.map_err(|error| translate(self.database.path(), &error))?;
         self.segments.commit(self.draft);
         Ok(())
     }

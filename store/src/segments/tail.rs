@@ -2,11 +2,11 @@
 //!
 //! Each group of writes puts, in the same atomic write as its references, one entry that lists them. The entry goes with a
 //! later write once the group's data are known to be on disk. So the next start knows exactly which records it has to
-//! check, however much is stored, and what to put in the place of one that was lost.
+//! check, however much is stored.
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::reference::Reference;
+use super::reference::{Reference, Stored};
 
 /// One reference of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub(crate) struct TailEntry {
     pub(crate) column: String,
     pub(crate) key: Bytes,
     pub(crate) reference: Reference,
-    /// The index entry that this one replaced.
-    pub(crate) previous: Option<Bytes>,
 }
 
 fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
@@ -31,17 +29,10 @@ fn get_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Appends one reference to the list of a group.
-pub(crate) fn append(list: &mut Vec<u8>, column: &str, key: &[u8], reference: &Reference, previous: Option<&Bytes>) {
+pub(crate) fn append(list: &mut Vec<u8>, column: &str, key: &[u8], reference: &Reference) {
     put_bytes(list, column.as_bytes());
     put_bytes(list, key);
     put_bytes(list, &reference.encode());
-    match previous {
-        Some(entry) => {
-            list.put_u8(1);
-            put_bytes(list, entry);
-        }
-        None => list.put_u8(0),
-    }
 }
 
 /// Reads a list back; `None` if it is damaged.
@@ -50,12 +41,8 @@ pub(crate) fn decode(mut list: &[u8]) -> Option<Vec<TailEntry>> {
     while !list.is_empty() {
         let column = String::from_utf8(get_bytes(&mut list)?.to_vec()).ok()?;
         let key = Bytes::copy_from_slice(get_bytes(&mut list)?);
-        let reference = super::reference::Stored::reference(get_bytes(&mut list)?)?;
-        let previous = match list.try_get_u8().ok()? {
-            0 => None,
-            _ => Some(Bytes::copy_from_slice(get_bytes(&mut list)?)),
-        };
-        entries.push(TailEntry { column, key, reference, previous });
+        let reference = Stored::reference(get_bytes(&mut list)?)?;
+        entries.push(TailEntry { column, key, reference });
     }
     Some(entries)
 }
@@ -67,14 +54,12 @@ mod tests {
     #[test]
     fn a_list_reads_back_and_a_cut_one_is_refused() {
         let reference = Reference { segment: 7, generation: 8, offset: 4096, length: 5000 };
-        let previous = Bytes::from("\0old");
         let mut list = Vec::new();
-        append(&mut list, "payload", b"one", &reference, None);
+        append(&mut list, "payload", b"one", &reference);
         let first = list.len();
-        append(&mut list, "payload", b"two", &reference, Some(&previous));
-        let entry = |key, previous| TailEntry { column: "payload".into(), key, reference, previous };
-        let expected = vec![entry(Bytes::from("one"), None), entry(Bytes::from("two"), Some(previous))];
-        assert_eq!(decode(&list), Some(expected));
+        append(&mut list, "payload", b"two", &reference);
+        let entry = |key| TailEntry { column: "payload".into(), key: Bytes::from_static(key), reference };
+        assert_eq!(decode(&list), Some(vec![entry(b"one"), entry(b"two")]));
         for length in (1..list.len()).filter(|length| *length != first) {
             assert_eq!(decode(&list[..length]), None, "{length}");
         }

@@ -134,12 +134,10 @@ fn values_that_a_power_cut_lost_read_as_absent_and_others_stay() {
 }
 
 #[test]
-fn what_a_lost_value_had_replaced_comes_back() {
+fn a_lost_value_is_absent_also_where_it_replaced_another() {
     let mut subject = Subject::new(options());
-    let small = Bytes::from("small");
-    let large = value(1, 10_000);
-    subject.put("small", &small);
-    subject.put("large", &large);
+    subject.put("small", &Bytes::from("small"));
+    subject.put("large", &value(1, 10_000));
     subject.sync();
     // Each replaced twice: the first replacement is lost too.
     for fill in [2, 3] {
@@ -150,8 +148,8 @@ fn what_a_lost_value_had_replaced_comes_back() {
         }
     }
     subject.reopen();
-    assert_eq!(subject.read("small"), Ok(Some(small)));
-    assert_eq!(subject.read("large"), Ok(Some(large)));
+    // An older value beside newer keys of the same batch would be worse than none.
+    assert_eq!((subject.read("small"), subject.read("large")), (Ok(None), Ok(None)));
     subject.kill();
     let report = subject.verify();
     assert!(report.is_intact(), "{report:?}");

@@ -21,6 +21,8 @@ mod completion;
 mod engine;
 #[path = "../../src/error.rs"]
 mod error;
+#[path = "../../src/exit.rs"]
+mod exit;
 #[path = "../../src/failure.rs"]
 mod failure;
 #[path = "../../src/handle.rs"]
