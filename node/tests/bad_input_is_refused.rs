@@ -1,4 +1,5 @@
-//! Bad input of any kind: one clear sentence that names the thing, the right exit code, and nothing lost.
+//! Bad input of any kind: one clear sentence that names the thing, the right exit code, and nothing lost. A full disk has tests
+//! of its own in `disk_full_is_survived`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
@@ -265,70 +266,4 @@ fn strangers_and_garbage_do_no_harm() {
     }
     cluster.members[0].submit("after garbage");
     assert!(cluster.members[0].is_running());
-}
-
-/// A small disk of its own, unmounted in the end.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// None where this user may not mount.
-    fn mount(path: &std::path::Path, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(path).unwrap();
-        Self::command(path, &format!("size={size}")).then(|| Self(path.to_owned()))
-    }
-
-    fn grow(&self, size: &str) {
-        assert!(Self::command(&self.0, &format!("remount,size={size}")), "remount");
-    }
-
-    fn command(path: &std::path::Path, options: &str) -> bool {
-        let mut mount = std::process::Command::new("mount");
-        let output = mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
-        output.is_ok_and(|output| output.status.success())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[test]
-fn a_full_disk_stops_one_node_with_the_reason_and_nothing_is_lost() {
-    let mut cluster = Cluster::prepare(4);
-    let directory = cluster.members[3].directory.clone();
-    let Some(disk) = SmallDisk::mount(&directory.join("disk"), "64m") else {
-        eprintln!("not tested: a small disk needs the right to mount one");
-        return;
-    };
-    edit(&cluster.members[3].config(), "data = \"data\"", "data = \"disk/data\"");
-    let init = run(&["init", "--config", cluster.members[3].config().to_str().unwrap()]);
-    assert!(init.status.success(), "{}", stderr(&init));
-    cluster.members.iter_mut().for_each(cluster::Member::start);
-    cluster.wait_ready();
-    cluster.members[3].submit("through the node that will have no space");
-    // 40 lines of 100 kB a time until the disk is full.
-    let lines: Vec<String> = (0..40).map(|n| format!("{n:0>2}{}", "x".repeat(99_998))).collect();
-    let mut submitted = 0;
-    cluster::wait_for("a full disk", || {
-        let output = cluster.members[0].submit_lines(&lines);
-        assert!(output.status.success(), "the others go on: {}", stderr(&output));
-        submitted += lines.len();
-        (!cluster.members[3].is_running()).then_some(())
-    });
-    assert_eq!(cluster.members[3].wait_exit(), Some(1), "{}", cluster.members[3].last_words());
-    let words = cluster.members[3].last_words();
-    let last = words.lines().last().unwrap();
-    assert!(last.contains("the disk is full") && last.contains("free space and restart"), "{words}");
-    cluster.members[1].submit("meanwhile");
-    disk.grow("2g");
-    cluster.members[3].start();
-    cluster.wait_ready();
-    let log = cluster::texts(&cluster.one_log(&[0, 1, 2, 3]));
-    assert_eq!(log.len(), submitted + 2);
-    assert!(log.contains(&"through the node that will have no space".to_owned()));
-    cluster.members[3].submit("after");
-    drop(cluster);
-    drop(disk);
 }

@@ -202,7 +202,7 @@ proptest! {
             let batches: Vec<Batch> = here.map(|(_, author, alone)| {
                 sequence += 1;
                 let company = [plain(&["noise"]), submission.clone()];
-                Batch::new(*author, sequence, if *alone { &company[1..] } else { &company })
+                Batch::new(*author, sequence, if *alone { &company[1..] } else { &company[..] })
             }).collect();
             let delivery = delivery(index, time, &batches);
             let (_, outcomes) = step(&mut steady, &rules, &delivery, &batches);
