@@ -49,10 +49,19 @@ class Lines:
             words += ["--lines", source, "--timeout", "10s", "--json"]
             result = subprocess.run(words, capture_output=True, text=True, check=False)
             # Also of a call that failed half-way: what it printed was promised.
-            for receipt in map(json.loads, result.stdout.splitlines()):
-                self.receipts.append(Receipt(lines[receipt["line"] - 1], receipt["position"]))
+            self.receipts.extend(committed(lines, result.stdout))
             if result.returncode != 0:
                 return
+
+
+def committed(lines: Sequence[str], output: str) -> list[Receipt]:
+    """What `rorqual submit --lines --json` says was committed; other outcomes promise nothing."""
+    outcomes = [json.loads(text) for text in output.splitlines()]
+    return [
+        Receipt(lines[outcome["line"] - 1], outcome["position"])
+        for outcome in outcomes
+        if outcome["outcome"] == "committed"
+    ]
 
 
 class Writers:

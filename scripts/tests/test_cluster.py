@@ -124,6 +124,14 @@ class AgreementTest(unittest.TestCase):
         self.assertEqual(agreement.starts(5, 10), [5])
 
 
+class LinesTest(unittest.TestCase):
+    def test_only_what_was_committed_was_promised(self) -> None:
+        output = (
+            '{"outcome": "committed", "line": 2, "position": 7}\n{"outcome": "unknown", "line": 1, "reason": "-"}\n'
+        )
+        self.assertEqual(lines.committed(["a", "b"], output), [lines.Receipt("b", 7)])
+
+
 class LossyTest(unittest.TestCase):
     def test_counts_of_all_disks_are_summed(self) -> None:
         answer = "disk=0 powered=true lost=2 torn=1 disk=1 powered=true lost=3"
