@@ -14,6 +14,7 @@ use crate::options::{Columns, Options};
 use crate::queue::Queue;
 use crate::readers::Readers;
 use crate::reclaim::Reclaim;
+use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::syncer::SyncQueue;
 
