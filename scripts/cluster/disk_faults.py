@@ -18,8 +18,8 @@ from .progress import Progress
 
 SCRIPT = "scripts/disk_fault_test.sh"
 MIB = 1 << 20
-# What the nodes keep free here; see node/docs/operations.md for what they do below it.
-RESERVE = 64 * MIB
+# What nodes keep free by default (`store.min_free_bytes`); node/docs/operations.md says what they do below it.
+RESERVE = 256 * MIB
 # Longest that a node may take to notice, or to go on after the space is back.
 NOTICE_SECONDS = 10.0
 # Longest without a commit of the others.
@@ -37,7 +37,6 @@ class Bench:
         self.directory = directory
         self._rate = rate
         self.cluster = Cluster.create(directory / "cluster", 4, bound=True)
-        self.cluster.settings["store.min_free_bytes"] = f"{RESERVE // MIB} MiB"
         self.disks = LossyDisks(self.cluster.nodes, directory / "lossy_filesystem.log")
         self.cluster.start(self.cluster.nodes)
         self.cluster.wait_ready(self.cluster.nodes)
