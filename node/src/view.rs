@@ -212,13 +212,27 @@ impl View {
         let store = self.setup.store.statistics();
         let mut columns = Family::new(names::STORE_BYTES);
         for column in self.setup.store.sizes() {
-            let parts = [("disk", column.disk_bytes), ("memory", column.memtable_bytes), ("cache", column.cache_bytes)];
+            let parts = [
+                ("disk", column.disk_bytes),
+                ("segments", column.segment_bytes),
+                ("memory", column.memtable_bytes),
+                ("tables", column.table_reader_bytes),
+                ("cache", column.cache_bytes),
+            ];
             for (place, bytes) in parts {
                 columns.push([("column", column.column), ("where", place)], bytes as f64);
             }
         }
+        let mut segments = Family::new(names::STORE_SEGMENTS);
+        let counted = [("files", store.segments.file_bytes), ("spare", store.segments.spare_bytes)];
+        let parts = counted.into_iter().chain([("live", store.segments.live_bytes)]);
+        parts.for_each(|(what, bytes)| segments.push([("what", what)], bytes as f64));
         vec![
             columns,
+            segments,
+            Family::plain(names::STORE_SEGMENT_WRITTEN, store.segments.written_bytes as f64),
+            Family::plain(names::STORE_SEGMENT_SYNCS, store.segments.syncs as f64),
+            Family::plain(names::STORE_BLOCK_CACHE, store.block_cache_bytes as f64),
             Family::plain(names::STORE_WRITES, store.writes as f64),
             Family::plain(names::STORE_WRITTEN_BYTES, store.written_bytes as f64),
             Family::plain(names::STORE_SYNCS, store.syncs as f64),

@@ -76,7 +76,11 @@ metrics! {
     STRANGERS Counter "rorqual_connections_refused_total" "Connections to the peer address that never became a link. Label: reason";
     HANDSHAKES Counter "rorqual_handshakes_total" "TLS handshakes begun with whoever connected to the peer address";
     QUEUE_BYTES Gauge "rorqual_queue_bytes" "Bytes that wait. Label queue: seal (own submissions), undelivered (payload of others not yet in a commit), store (writes)";
-    STORE_BYTES Gauge "rorqual_store_bytes" "Bytes of a column. Labels: column, where (disk, memory, cache)";
+    STORE_BYTES Gauge "rorqual_store_bytes" "Bytes of a column. Labels: column, where (disk; segments, which disk includes; memory; tables; cache)";
+    STORE_SEGMENTS Gauge "rorqual_store_segment_bytes" "Bytes of segment files. Label what: files (all of them), spare (kept to be written again), live (referred to)";
+    STORE_SEGMENT_WRITTEN Counter "rorqual_store_segment_written_bytes_total" "Bytes written to segment files, filled-up blocks included";
+    STORE_SEGMENT_SYNCS Counter "rorqual_store_segment_syncs_total" "Syncs of segment files";
+    STORE_BLOCK_CACHE Gauge "rorqual_store_block_cache_bytes" "Memory for blocks read from tables, all columns together";
     DISK_FREE_BYTES Gauge "rorqual_disk_free_bytes" "Bytes that may still be written in the data directory: of the filesystem, or of the quota";
     DISK_LEVEL Gauge "rorqual_disk_level" "What the node does about free space: 0 ample, 1 low, 2 read-only, 3 standstill";
     STORE_WRITES Counter "rorqual_store_writes_total" "Batches written to the store";
