@@ -167,7 +167,7 @@ fn probe(folder: &Path) -> Result<SegmentAccess, StoreError> {
         }
         (Err(error), _) | (Ok(()), Err(error)) => Err(failed("probing", &path, &error)),
         (Ok(()), Ok(())) => {
-            tracing::info!(folder = %folder.display(), "large values are written with O_DIRECT");
+            tracing::debug!(folder = %folder.display(), "large values are written with O_DIRECT");
             Ok(SegmentAccess::Direct)
         }
     }
