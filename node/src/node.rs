@@ -346,8 +346,9 @@ struct RecoveredCore {
 
 impl Commons {
     async fn recover_core(&self, execution: &Execution) -> Result<RecoveredCore, NodeError> {
-        let found = recovery::load(&self.store, execution.recovered, execution.state_digests.clone()).await?;
-        let sealed_from = found.own_batches.first().map_or(found.last_sealed, |batch| batch.sequence);
+        let me = self.config.me;
+        let found = recovery::load(&self.store, me, execution.recovered, execution.state_digests.clone()).await?;
+        let sealed_from = found.first_sealed;
         let clock = Clock::start();
         let setup = Setup {
             committee: self.committee.clone(),

@@ -91,19 +91,20 @@ pub fn check_log(directory: &Path, options: &Options, chain_id: ChainId, me: Aut
 pub struct Found {
     /// For the core.
     pub recovered: Recovered,
+    /// The lowest own sequence with a record on disk.
+    pub first_sealed: Sequence,
     /// The highest own sequence ever used, as far as the disk knows.
     pub last_sealed: Sequence,
-    /// Payload of own batches that were never delivered is sent again from these.
-    pub own_batches: Vec<BatchRef>,
 }
 
-/// Reads the state of the core. `executed` is what execution found: its last applied commit with the state digest after it, and
+/// Reads the state of the core of member `me`. `executed` is what execution found: its last applied commit with the state digest after it, and
 /// the digests that a coming `aux` needs.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed.
 pub async fn load(
     store: &Store,
+    me: AuthorityIndex,
     executed: Option<(CommitIndex, Digest)>,
     state_digests: Vec<(CommitIndex, Digest)>,
 ) -> Result<Found, RecoveryError> {
@@ -129,16 +130,17 @@ pub async fn load(
         last(store, schema::OWN, |bytes| VerifiedBlock::from_store(bytes.clone()).map_err(|e| e.to_string()));
     let certificate =
         last(store, schema::CERTIFICATES, |bytes| decode::<Certificate>(bytes).map_err(|e| e.to_string()));
-    let own_batches: Vec<BatchRef> =
+    let sealed: Vec<BatchRef> =
         all(store, schema::SEALED, &[], |bytes| decode(bytes).map_err(|error| error.to_string())).await?;
-    let last_sealed = own_batches.last().map_or(Sequence(0), |batch| batch.sequence);
+    let last_sealed = sealed.last().map_or(Sequence(0), |batch| batch.sequence);
+    let first_sealed = sealed.first().map_or(last_sealed, |batch| batch.sequence);
     let mut recovered = Recovered {
         never_signed,
         snapshot,
         commits,
         blocks,
         own_last: own_last.await?,
-        own_batches: own_batches.clone(),
+        own_batches: readable(store, sealed, me).await?,
         absent: Vec::new(),
         certificate: certificate.await?,
         executed,
@@ -149,7 +151,23 @@ pub async fn load(
             recovered.absent.push(key);
         }
     }
-    Ok(Found { recovered, last_sealed, own_batches })
+    Ok(Found { recovered, first_sealed, last_sealed })
+}
+
+/// Own batches whose payload is there. After a power cut a batch can be on record without it: then no block that names it has
+/// left, because a block leaves only once all it stands for is on disk. To name it now would be to name what nobody has; its
+/// sequence stays used.
+async fn readable(store: &Store, sealed: Vec<BatchRef>, me: AuthorityIndex) -> Result<Vec<BatchRef>, StoreError> {
+    let mut found = Vec::with_capacity(sealed.len());
+    for batch in sealed {
+        match store.read(schema::PAYLOAD, &schema::batch_key(&batch.key(me))).await? {
+            Some(_) => found.push(batch),
+            None => {
+                tracing::warn!(sequence = %batch.sequence, "an own batch was lost with the power before it was proposed")
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The garbage-collection round that blocks of later commits lie above: that of the commit at the snapshot.
@@ -222,4 +240,34 @@ pub async fn check_boot(store: &Store, me: AuthorityIndex) -> Result<(), String>
 /// Identifies one boot of the kernel.
 pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use rorqual_config::encoding::encode;
+    use rorqual_config::parameters::StoreParameters;
+    use rorqual_protocol::types::BatchKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_own_batch_whose_payload_was_lost_is_not_named_and_its_sequence_stays_used() {
+        let me = AuthorityIndex(2);
+        let store = Store::in_memory(schema::options(&StoreParameters::default(), true));
+        for number in 3..=5 {
+            let sequence = Sequence(number);
+            let digest = BatchKey::digest_of(0, me, sequence, b"content");
+            let batch = BatchRef { sequence, digest, bytes: 7 };
+            store.write(schema::SEALED, schema::number_key(number), encode(&batch)).await.unwrap();
+            if number != 4 {
+                let key = schema::batch_key(&batch.key(me));
+                store.write(schema::PAYLOAD, key, Bytes::from_static(b"content")).await.unwrap();
+            }
+        }
+        let found = load(&store, me, None, Vec::new()).await.unwrap();
+        let named: Vec<u64> = found.recovered.own_batches.iter().map(|batch| batch.sequence.0).collect();
+        assert_eq!(named, [3, 5]);
+        assert_eq!((found.first_sealed, found.last_sealed), (Sequence(3), Sequence(5)));
+    }
 }
