@@ -24,6 +24,9 @@ struct Node {
 }
 
 /// Clients of several nodes, connected when they are needed. All methods take `&self`; many submissions may be under way at once.
+///
+/// Futures of one pool share its connections: one that connects anew makes the others wait for it. Poll them all, or give each a
+/// task of its own; do not leave one unpolled while another is awaited.
 pub struct Pool {
     nodes: Vec<Node>,
     options: Options,

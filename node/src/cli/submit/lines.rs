@@ -4,14 +4,15 @@
 //! connection breaks or the node has no room, a line is sent again with its own ticket: it is applied once. No line is lost
 //! in silence: in the end each one is committed, refused, not sent, or unknown, and said to be so.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use rorqual_client::submission::{Submission, Ticket};
 use rorqual_client::{Client, ClientError, InFlight, Options, Pool, Receipt};
 use serde_json::json;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Args, Fate, committed};
@@ -46,16 +47,14 @@ struct Line {
 /// # Errors
 /// Says of every line without a receipt what is known of it.
 pub async fn submit(args: &Args, lines: Vec<Bytes>) -> Result<(), CliError> {
-    let pool = Pool::new([args.target.node.clone()], Options::default()).map_err(failed)?;
+    let pool = Arc::new(Pool::new([args.target.node.clone()], Options::default()).map_err(failed)?);
     let mut client = pool.client().await.map_err(failed)?;
     let until = Instant::now() + args.timeout;
     let mut report = Report::new(args.json, lines.len());
-    let mut waiting = FuturesOrdered::new();
+    let mut waiting = VecDeque::new();
     for (number, bytes) in (1..).zip(lines) {
-        if waiting.len() == IN_FLIGHT
-            && let Some((line, fate)) = waiting.next().await
-        {
-            report.line(&line, &fate)?;
+        if waiting.len() == IN_FLIGHT {
+            next(&mut waiting, &mut report).await?;
         }
         if client.connection().is_closed()
             && let Ok(Ok(again)) = timeout_at(until, pool.client()).await
@@ -63,12 +62,20 @@ pub async fn submit(args: &Args, lines: Vec<Bytes>) -> Result<(), CliError> {
             client = again;
         }
         let (line, started) = start(&client, number, bytes, until).await;
-        waiting.push_back(settle(line, started, &pool, until));
+        // A task of its own: one that holds the pool's connection while it connects anew must go on whatever is awaited here.
+        waiting.push_back(tokio::spawn(settle(line, started, pool.clone(), until)));
     }
-    while let Some((line, fate)) = waiting.next().await {
-        report.line(&line, &fate)?;
+    while !waiting.is_empty() {
+        next(&mut waiting, &mut report).await?;
     }
     report.end()
+}
+
+/// Waits for the fate of the first line that waits, and reports it.
+async fn next(waiting: &mut VecDeque<JoinHandle<(Line, Fate)>>, report: &mut Report) -> Result<(), CliError> {
+    let Some(task) = waiting.pop_front() else { return Ok(()) };
+    let (line, fate) = task.await.map_err(|error| CliError::failed(format!("a line was lost sight of: {error}")))?;
+    report.line(&line, &fate)
 }
 
 /// Hands a line over, or says why not.
@@ -83,7 +90,7 @@ async fn start(client: &Client, number: usize, bytes: Bytes, until: Instant) -> 
 }
 
 /// Waits for the fate of a line.
-async fn settle(line: Line, started: Result<InFlight, ClientError>, pool: &Pool, until: Instant) -> (Line, Fate) {
+async fn settle(line: Line, started: Result<InFlight, ClientError>, pool: Arc<Pool>, until: Instant) -> (Line, Fate) {
     let handed_over = started.is_ok();
     let first = match started {
         Ok(in_flight) => match timeout_at(until, in_flight).await {
@@ -96,8 +103,8 @@ async fn settle(line: Line, started: Result<InFlight, ClientError>, pool: &Pool,
         Ok(receipt) => Fate::Committed(receipt),
         Err(ClientError::Refused(refusal)) if !refusal.is_temporary() => Fate::Refused(refusal.to_string()),
         // Not applied by what was sent: only what comes now can leave it unknown.
-        Err(error @ ClientError::Refused(_)) => again(pool, &line.submission, until, error, false).await,
-        Err(error) => again(pool, &line.submission, until, error, handed_over).await,
+        Err(error @ ClientError::Refused(_)) => again(&pool, &line.submission, until, error, false).await,
+        Err(error) => again(&pool, &line.submission, until, error, handed_over).await,
     };
     (line, fate)
 }
