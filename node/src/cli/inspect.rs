@@ -7,7 +7,7 @@ use rorqual_config::load::{environment, load_node};
 use rorqual_config::parameters::StoreParameters;
 use rorqual_config::{AuthorityIndex, ChainId};
 use rorqual_protocol::types::Round;
-use rorqual_store::offline::{LogEnd, View, holder, read_logs};
+use rorqual_store::offline::{LogEnd, View, holder, read_logs, segments};
 use rorqual_store::{Column, StoreError};
 use serde_json::{Value, json};
 
@@ -75,6 +75,8 @@ fn outside(directory: &Path) -> Result<Facts, CliError> {
     };
     let bytes = disk::used(directory).map_err(|error| CliError::failed(format!("{}: {error}", directory.display())))?;
     let logs = read_logs(directory).map_err(|error| CliError::failed(error.to_string()))?;
+    let segments = segments(directory).map_err(|error| CliError::failed(error.to_string()))?;
+    let segment_bytes: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
     let log = |log: &rorqual_store::offline::LogFile| {
         let end = match log.end {
             LogEnd::Whole => "whole".to_owned(),
@@ -90,6 +92,7 @@ fn outside(directory: &Path) -> Result<Facts, CliError> {
         ("amnesia", json!(safety::forbidden(directory).map_err(failed)?)),
         ("safety_record", record),
         ("write_ahead_log", logs.iter().map(log).collect()),
+        ("segments", json!({ "files": segments.len(), "bytes": segment_bytes })),
     ])
 }
 
