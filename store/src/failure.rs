@@ -25,15 +25,15 @@ impl Failure {
 
     /// Records a failure; only the first one counts. Whether this was it.
     pub(crate) fn set(&self, error: &StoreError) -> bool {
-        let is_first = self.first.send_if_modified(|first| {
+        self.first.send_if_modified(|first| {
             let vacant = first.is_none();
             if vacant {
                 *first = Some(error.clone());
+                // Before anybody is woken: whoever has heard of the failure finds it.
+                self.happened.store(true, Ordering::SeqCst);
             }
             vacant
-        });
-        self.happened.store(true, Ordering::SeqCst);
-        is_first
+        })
     }
 
     pub(crate) fn first(&self) -> Option<StoreError> {
