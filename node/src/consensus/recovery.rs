@@ -97,8 +97,8 @@ pub struct Found {
     pub last_sealed: Sequence,
 }
 
-/// Reads the state of the core of member `me`. `executed` is what execution found: its last applied commit with the state digest after it, and
-/// the digests that a coming `aux` needs.
+/// Reads the state of the core of member `me`. `executed` is what execution found: its last applied commit with the state digest
+/// after it, and the digests that a coming `aux` needs.
 ///
 /// # Errors
 /// [`RecoveryError`]; nothing was changed.

@@ -252,3 +252,32 @@ fn the_same_inputs_have_the_same_effects() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_node_behind_what_all_its_peers_keep_stops_and_names_both_indexes() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    let far = || vec![CommitRef { index: CommitIndex(300), digest: Digest::of("far", &[]) }];
+    let votes: Vec<VerifiedBlock> = (1..4).map(|author| single.voting(author, 1, far())).collect();
+    single.take(&votes);
+    let mut told = Vec::new();
+    while single.halted.is_none() {
+        let asked = single.effects.iter().rev().find_map(|effect| match effect {
+            Effect::FetchCommits { peer, from: CommitIndex(1), .. } if !told.contains(peer) => Some(*peer),
+            _ => None,
+        });
+        let Some(peer) = asked else {
+            assert!(single.now < Duration::from_secs(60), "asked {told:?}, and nobody else is asked");
+            single.advance(Duration::from_millis(100));
+            continue;
+        };
+        told.push(peer);
+        let first_index = Some(CommitIndex(50 + peer.0 as u64));
+        single.input(Input::CommitsUnavailable { peer, from: CommitIndex(1), first_index });
+    }
+    assert!(told.len() >= 2, "one liar stops nobody: {told:?}");
+    let Some(Halt::BehindRetention { ours, first }) = single.halted.clone() else { panic!("{:?}", single.halted) };
+    assert_eq!((ours, first), (CommitIndex(0), CommitIndex(51)));
+    let words = single.halted.expect("it halted").to_string();
+    assert!(words.contains("commit 0") && words.contains("commit 51"), "{words}");
+}
