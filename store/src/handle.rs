@@ -191,7 +191,8 @@ impl Store {
             Lookup::Absent => Ok(None),
             Lookup::NeedsDisk => {
                 let key = Bytes::copy_from_slice(key);
-                shared.readers.ask(move |engine| engine.read(column, &key)).await
+                // Boxed, so that the future of a read which memory answers is small: it is moved about.
+                Box::pin(shared.readers.ask(move |engine| engine.read(column, &key))).await
             }
         }
     }

@@ -22,8 +22,9 @@ use crate::segments::reference::{Reference, Stored};
 use crate::segments::{Segments, hexadecimal, recovery, segment_key, tail_key};
 use crate::{exit, rocks_backup, rocks_open};
 
-const PAYLOAD_SYNC: usize = 0;
-const WORKERS: [&str; 2] = ["store-sync-data", "store-segments"];
+const DATA_SYNC: usize = 0;
+const DATA_WRITE: usize = 1;
+const WORKERS: [&str; 3] = ["store-sync-data", "store-write-data", "store-segments"];
 
 /// An open database. Closing takes it out, so that the directory is released while handles still exist.
 pub(crate) struct RocksEngine {
@@ -278,15 +279,20 @@ impl Engine for RocksEngine {
     }
 
     fn work(&self, worker: usize) -> Result<(), StoreError> {
-        if worker == PAYLOAD_SYNC {
-            return self.segments.sync.run();
+        match worker {
+            DATA_SYNC => self.segments.sync.run(),
+            DATA_WRITE => {
+                self.segments.pipe.run();
+                Ok(())
+            }
+            _ => self.segments.keep(|| self.sync(), |number| self.forget_segment(number)),
         }
-        self.segments.keep(|| self.sync(), |number| self.forget_segment(number))
     }
 
     fn stop_workers(&self) {
         self.segments.close();
         self.segments.sync.close();
+        self.segments.pipe.close();
     }
 
     fn close(&self, failed: bool) -> Result<(), StoreError> {

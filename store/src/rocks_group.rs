@@ -219,7 +219,7 @@ impl<'a> Group<'a> {
                 self.batch.delete(tail_key(group));
             }
         }
-        let written = self.appender.finish(&mut self.draft)?;
+        let written = self.appender.finish(self.segments, &mut self.draft)?;
         if !self.unsynced.is_empty() {
             let group = self.segments.wrote(written, self.payload);
             self.batch.put(tail_key(group), &self.unsynced);

@@ -16,7 +16,7 @@ use crate::rocks::translate;
 use crate::rocks_log;
 
 /// The format this program reads and writes.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 /// Where it stands, in the reserved column.
 const FORMAT_KEY: &[u8] = b"rorqual/store/format-version";
 /// Which columns have large values, beside it.
@@ -303,7 +303,7 @@ mod tests {
             let error = open(&path, &declared(columns)).expect_err("version 7");
             assert!(matches!(error, StoreError::Format { .. }));
             let text = error.to_string();
-            assert!(text.contains("version 7") && text.contains("version 2"), "{text}");
+            assert!(text.contains("version 7") && text.contains("version 3"), "{text}");
         }
     }
 

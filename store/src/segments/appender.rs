@@ -9,13 +9,15 @@ use std::sync::Arc;
 use super::buffer::{AlignedBuffer, whole_blocks};
 use super::file::SegmentFile;
 use super::ledger::Segment;
+use super::pipe::{BUFFER, Piece, Pipe};
 use super::record::{Identity, record_bytes};
 use super::reference::Reference;
 use super::{Draft, Segments};
 use crate::error::StoreError;
 
-/// Payload is copied once, into a buffer of this many bytes, and written from there.
-const BUFFER: usize = 1 << 20;
+/// What is hashed and copied at a time, in bytes, and the least that is handed over to be written. Whole blocks; a size
+/// that the processor's cache holds twice.
+const STEP: usize = 64 << 10;
 
 /// A file that takes records.
 #[derive(Debug)]
@@ -40,18 +42,36 @@ impl Live {
         self.offset + self.used as u64
     }
 
-    fn copy(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+    /// Takes in a record, hashing the value as it is copied: what is in the processor's cache need not be fetched twice.
+    fn record(&mut self, identity: &Identity<'_>, value: &[u8], pipe: &Pipe) {
+        let header = identity.header(value.len() as u64);
+        let mut hasher = blake3::Hasher::new();
+        self.copy(&header, pipe);
+        self.copy(identity.key, pipe);
+        for part in value.chunks(STEP) {
+            hasher.update(part);
+            self.copy(part, pipe);
+        }
+        self.copy(&identity.check(hasher, &header), pipe);
+    }
+
+    fn copy(&mut self, mut bytes: &[u8], pipe: &Pipe) {
         while !bytes.is_empty() {
-            let room = BUFFER - self.used;
-            let (now, later) = bytes.split_at(bytes.len().min(room));
+            let (now, later) = bytes.split_at(bytes.len().min(STEP - self.used % STEP));
             self.buffer.bytes_mut()[self.used..self.used + now.len()].copy_from_slice(now);
             self.used += now.len();
             bytes = later;
-            if self.used == BUFFER {
-                self.flush()?;
+            if self.used == BUFFER || (self.used % STEP == 0 && pipe.is_idle()) {
+                self.hand_over(pipe);
             }
         }
-        Ok(())
+    }
+
+    /// Has what is in the buffer written, whole steps of it, and goes on with an empty one.
+    fn hand_over(&mut self, pipe: &Pipe) {
+        let (buffer, bytes) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.used));
+        self.buffer = pipe.exchange(Piece { file: Arc::clone(&self.file), buffer, bytes, offset: self.offset });
+        self.offset += bytes as u64;
     }
 
     /// Writes what is in the buffer, filled up to whole blocks.
@@ -105,9 +125,7 @@ impl Appender {
         };
         let name = segments.columns.names()[column];
         let identity = Identity { column: name, key, generation: live.generation, offset: reference.offset };
-        live.copy(&identity.header(value))?;
-        live.copy(key)?;
-        live.copy(value)?;
+        live.record(&identity, value, &segments.pipe);
         draft.change(live.number, |segment| segment.add(bytes));
         if !live.followed && live.position() > live.capacity / 2 {
             live.followed = true;
@@ -135,11 +153,12 @@ impl Appender {
         self.lives[column].as_mut().ok_or(StoreError::Closed)
     }
 
-    /// Writes what is left of the group; what was written since the last call.
-    pub(crate) fn finish(&mut self, draft: &mut Draft<'_>) -> Result<Written, StoreError> {
+    /// Writes what is left of the group and waits for the rest; what was written since the last call.
+    pub(crate) fn finish(&mut self, segments: &Segments, draft: &mut Draft<'_>) -> Result<Written, StoreError> {
         for live in self.lives.iter_mut().flatten() {
             self.written.finish(live, draft)?;
         }
+        segments.pipe.settle()?;
         Ok(std::mem::take(&mut self.written))
     }
 

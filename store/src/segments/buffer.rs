@@ -10,7 +10,7 @@ pub(crate) fn whole_blocks(bytes: u64) -> u64 {
 }
 
 /// A buffer of fixed length at an aligned address.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AlignedBuffer {
     // Never grows, so that it never moves.
     memory: Vec<u8>,

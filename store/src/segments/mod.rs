@@ -13,6 +13,7 @@ pub(crate) mod appender;
 pub(crate) mod buffer;
 pub(crate) mod file;
 pub(crate) mod ledger;
+pub(crate) mod pipe;
 pub(crate) mod record;
 pub(crate) mod recovery;
 pub(crate) mod reference;
@@ -31,6 +32,7 @@ use self::appender::{Appender, Written};
 use self::buffer::whole_blocks;
 use self::file::{SegmentFile, SegmentFolder};
 use self::ledger::{Ledger, Segment, Stamp, Task};
+use self::pipe::Pipe;
 use self::reference::Reference;
 use self::sync::DataSync;
 use crate::error::StoreError;
@@ -84,6 +86,7 @@ pub(crate) struct Segments {
     state: Mutex<State>,
     changed: Condvar,
     appender: Mutex<Appender>,
+    pub(crate) pipe: Pipe,
     pub(crate) sync: DataSync,
     counters: Counters,
 }
@@ -152,6 +155,7 @@ impl Segments {
             state: Mutex::new(state),
             changed: Condvar::new(),
             appender: Mutex::new(Appender::new(options.columns.len())),
+            pipe: Pipe::default(),
             sync: DataSync::new(options.segment_sync_bytes),
             counters: Counters::default(),
         })
