@@ -84,14 +84,9 @@ impl SegmentFolder {
         Ok(file)
     }
 
-    /// An existing file, to be written again.
-    pub(crate) fn reuse(&self, number: u32, capacity: u64) -> Result<SegmentFile, StoreError> {
-        let file = self.open_file(number, OpenOptions::new().read(true).write(true))?;
-        if file.length()? < capacity {
-            file.reserve(capacity)?;
-            file.file.sync_all().map_err(|error| failed("syncing", &file.path, &error))?;
-        }
-        Ok(file)
+    /// An existing file of its full length, to be written again.
+    pub(crate) fn reuse(&self, number: u32) -> Result<SegmentFile, StoreError> {
+        self.open_file(number, OpenOptions::new().read(true).write(true))
     }
 
     /// An existing file; `None` if there is none.

@@ -242,7 +242,16 @@ impl Segments {
         {
             return Ok(prepared);
         }
-        self.make_ready(self.segment_bytes.max(whole_blocks(bytes)))
+        let mut capacity = self.segment_bytes.max(whole_blocks(bytes));
+        loop {
+            match self.make_ready(capacity) {
+                // What is left of the disk is used, too: only a record that has no room is a failure.
+                Err(StoreError::DiskFull { .. }) if capacity / 2 >= bytes => {
+                    capacity = whole_blocks(capacity / 2);
+                }
+                other => return other,
+            }
+        }
     }
 
     fn make_ready(&self, capacity: u64) -> Result<Ready, StoreError> {
@@ -253,7 +262,7 @@ impl Segments {
         };
         let file = if spare {
             self.counters.recycled.fetch_add(1, Ordering::Relaxed);
-            self.folder.reuse(number, capacity)?
+            self.folder.reuse(number)?
         } else {
             self.folder.create(number, capacity)?
         };
@@ -305,13 +314,14 @@ impl Segments {
         }
     }
 
-    /// A file that a backup has a link to is not written again: the backup would change.
+    /// Kept is a file whose space is reserved in full. One that a backup has a link to is not written again: the backup would
+    /// change.
     fn free(&self, number: u32, forget: &impl Fn(u32) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let (length, wanted) = {
             let ledger = &self.lock().ledger;
             (ledger.length(number), ledger.wants_spare())
         };
-        let keep = wanted && length > 0 && length <= self.segment_bytes && self.folder.links(number)? == 1;
+        let keep = wanted && length == self.segment_bytes && self.folder.links(number)? == 1;
         if !keep {
             self.discard(number, forget)?;
         }

@@ -184,7 +184,7 @@ fn tidy(
 }
 
 fn keep_or_remove(segments: &Segments, number: u32, length: u64) -> Result<(), StoreError> {
-    if length <= segments.segment_bytes && segments.folder.links(number)? == 1 {
+    if length == segments.segment_bytes && segments.folder.links(number)? == 1 {
         segments.lock().ledger.add_spare(number);
         return Ok(());
     }

@@ -6,6 +6,7 @@ mod lossy;
 mod bit_flips;
 mod crash_points;
 mod filesystem;
+mod full_disk;
 mod history;
 
 #[path = "../support/mod.rs"]
