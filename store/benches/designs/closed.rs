@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::design::Design;
+use crate::design::{Design, Write};
 use crate::figures::{Figures, add_lateness, add_percentiles, name};
 use crate::process::Spent;
 use crate::random::{Payloads, Random};
@@ -21,6 +21,8 @@ pub struct Closed {
     pub reads_percent: u64,
     /// Values that each task writes before the measurement begins, for its reads.
     pub preload: u64,
+    /// How many values each task keeps: each write deletes the one that many before. None: all.
+    pub kept: Option<u64>,
 }
 
 /// The operations of one task, or of all.
@@ -85,7 +87,8 @@ fn key(task: u64, number: u64) -> Bytes {
 async fn preload(design: &Design, load: Closed, payloads: &Payloads) {
     for task in 0..load.tasks {
         for number in 0..load.preload {
-            design.write(key(task, number), payloads.pick(task + number), false).await;
+            let (key, value) = (key(task, number), payloads.pick(task + number));
+            design.write(Write { key, value, synced: false, old: None }).await;
         }
     }
 }
@@ -111,14 +114,16 @@ async fn one_task(
         if read {
             let value = design.read(key(task, random.below(next)), load.bytes).await;
             let elapsed = before.elapsed();
-            assert!(matches!(design, Design::Nothing) || value.is_some_and(|value| value.len() == load.bytes));
+            assert!(matches!(design, Design::Nothing(_)) || value.is_some_and(|value| value.len() == load.bytes));
             if before >= measured {
                 times.reads.push(elapsed);
             }
             // A read that memory answers does not suspend: without this, one task would have a thread for itself.
             tokio::task::coop::consume_budget().await;
         } else {
-            design.write(key(task, next), payloads.pick(task + next), load.synced).await;
+            let old = load.kept.and_then(|kept| next.checked_sub(kept)).map(|number| key(task, number));
+            let (key, value) = (key(task, next), payloads.pick(task + next));
+            design.write(Write { key, value, synced: load.synced, old }).await;
             if before >= measured {
                 times.writes.push(before.elapsed());
             }

@@ -12,6 +12,7 @@ use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, WriteBatc
 use tokio::sync::Mutex;
 
 use crate::plain;
+use crate::relay::Relay;
 use crate::textbook::Textbook;
 
 /// Where the actor store keeps values of less than 4 KiB. The plain databases have one column for both, and RocksDB's
@@ -36,7 +37,8 @@ pub enum Kind {
     Mutex,
     /// One task, one command at a time, put on the runtime thread, errors dropped.
     Textbook,
-    /// No store at all: what the measurement itself costs. Never in a ratio.
+    /// No store at all: what the measurement itself costs; of writes that somebody waits for, the hand-overs alone. Never in
+    /// a ratio.
     Nothing,
 }
 
@@ -65,7 +67,16 @@ pub enum Design {
     Blocking(Arc<DB>),
     Mutex(Arc<Mutex<DB>>),
     Textbook(Textbook),
-    Nothing,
+    Nothing(Relay),
+}
+
+/// One write.
+pub struct Write {
+    pub key: Bytes,
+    pub value: Bytes,
+    pub synced: bool,
+    /// A key that is deleted with it.
+    pub old: Option<Bytes>,
 }
 
 impl Design {
@@ -80,28 +91,31 @@ impl Design {
             Kind::Blocking => Design::Blocking(Arc::new(plain::open(path))),
             Kind::Mutex => Design::Mutex(Arc::new(Mutex::new(plain::open(path)))),
             Kind::Textbook => Design::Textbook(Textbook::start(plain::open(path))),
-            Kind::Nothing => Design::Nothing,
+            Kind::Nothing => Design::Nothing(Relay::start()),
         }
     }
 
     /// Returns when the value is written: read by everyone, and on disk if `synced`.
-    pub async fn write(&self, key: Bytes, value: Bytes, synced: bool) {
+    pub async fn write(&self, write: Write) {
         match self {
             Design::Actor(store) => {
                 let mut batch = WriteBatch::new();
-                batch.put(column(value.len()), key, value);
-                let durability = if synced { Durability::Synced } else { Durability::Buffered };
+                let column = column(write.value.len());
+                if let Some(old) = write.old {
+                    batch.delete(column, old);
+                }
+                batch.put(column, write.key, write.value);
+                let durability = if write.synced { Durability::Synced } else { Durability::Buffered };
                 store.write_batch(batch, durability).await.unwrap();
             }
-            Design::Direct(database) => put(database, &key, &value, synced).unwrap(),
+            Design::Direct(database) => put(database, &write).unwrap(),
             Design::Blocking(database) => {
                 let database = Arc::clone(database);
-                let write = move || put(&database, &key, &value, synced).unwrap();
-                tokio::task::spawn_blocking(write).await.unwrap();
+                tokio::task::spawn_blocking(move || put(&database, &write).unwrap()).await.unwrap();
             }
-            Design::Mutex(database) => put(&*database.lock().await, &key, &value, synced).unwrap(),
-            Design::Textbook(textbook) => textbook.write(key, value, synced).await,
-            Design::Nothing => tokio::task::yield_now().await,
+            Design::Mutex(database) => put(&*database.lock().await, &write).unwrap(),
+            Design::Textbook(textbook) => textbook.write(write).await,
+            Design::Nothing(_) => tokio::task::yield_now().await,
         }
     }
 
@@ -116,7 +130,7 @@ impl Design {
             }
             Design::Mutex(database) => get(&*database.lock().await, &key),
             Design::Textbook(textbook) => textbook.read(key).await,
-            Design::Nothing => {
+            Design::Nothing(_) => {
                 tokio::task::yield_now().await;
                 None
             }
@@ -130,7 +144,7 @@ impl Design {
             Design::Direct(database) | Design::Blocking(database) => plain::flush(&database),
             Design::Mutex(database) => plain::flush(&*database.lock().await),
             Design::Textbook(textbook) => textbook.flush().await,
-            Design::Nothing => {}
+            Design::Nothing(_) => {}
         }
     }
 }
@@ -140,10 +154,14 @@ fn column(bytes: usize) -> Column {
 }
 
 /// One write, as every design on the plain database does it.
-pub fn put(database: &DB, key: &[u8], value: &[u8], synced: bool) -> Result<(), rocksdb::Error> {
+pub fn put(database: &DB, write: &Write) -> Result<(), rocksdb::Error> {
     let mut options = WriteOptions::default();
-    options.set_sync(synced);
-    database.put_opt(key, value, &options)
+    options.set_sync(write.synced);
+    let Some(old) = &write.old else { return database.put_opt(&write.key, &write.value, &options) };
+    let mut batch = rocksdb::WriteBatch::default();
+    batch.delete(old);
+    batch.put(&write.key, &write.value);
+    database.write_opt(batch, &options)
 }
 
 /// One read, as every design on the plain database does it: the value is copied out once, as in the actor store.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use crate::design::{Design, SMALL};
+use crate::design::{Design, SMALL, Write};
 use crate::figures::{Figures, add_lateness, add_percentiles, name};
 use crate::random::{Payloads, Random};
 use crate::ticker::Ticker;
@@ -52,7 +52,7 @@ pub async fn run(design: Design, load: FanOut, time: Duration) -> Figures {
         let pause = Duration::from_micros(1000 + random.below(2000));
         tokio::task::spawn_blocking(move || thread::sleep(pause)).await.expect("sleeping does not panic");
         let written = Instant::now();
-        design.write(key, payloads.pick(turn), false).await;
+        write(&design, key, payloads.pick(turn)).await;
         writes.push(written.elapsed());
         let woken = waiting.join_all().await.into_iter().map(|at| at.duration_since(written));
         let before = each.len();
@@ -75,8 +75,15 @@ pub async fn run(design: Design, load: FanOut, time: Duration) -> Figures {
 async fn write_on(design: Design, task: u64, value: Bytes) {
     for number in 0_u64.. {
         let key = Bytes::from([&b"beside"[..], &task.to_be_bytes(), &number.to_be_bytes()].concat());
-        design.write(key, value.clone(), true).await;
+        design.write(Write { key, value: value.clone(), synced: true, old: None }).await;
         tokio::task::yield_now().await;
+    }
+}
+
+async fn write(design: &Design, key: Bytes, value: Bytes) {
+    match design {
+        Design::Nothing(relay) => relay.write().await,
+        _ => design.write(Write { key, value, synced: false, old: None }).await,
     }
 }
 
@@ -84,6 +91,7 @@ async fn wait(design: &Design, key: Bytes) {
     match design {
         Design::Actor(store) => drop(store.notify_read(SMALL, key).await.unwrap()),
         Design::Textbook(textbook) => drop(textbook.notify_read(key).await),
+        Design::Nothing(relay) => relay.wait().await,
         _ => {
             while design.read(key.clone(), BYTES).await.is_none() {
                 tokio::time::sleep(POLL).await;
@@ -98,6 +106,7 @@ async fn until_registered(design: &Design, waiters: usize) {
         let registered = match design {
             Design::Actor(store) => store.statistics().waiters,
             Design::Textbook(textbook) => textbook.waiters().await,
+            Design::Nothing(relay) => relay.waiters(),
             _ => {
                 tokio::time::sleep(POLL * 5).await;
                 waiters

@@ -25,6 +25,7 @@ mod place;
 mod plain;
 mod process;
 mod random;
+mod relay;
 mod results;
 mod table;
 mod targets;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::design::Design;
+use crate::design::{Design, Write};
 use crate::figures::{Figures, add_lateness, add_percentiles, name};
 use crate::process::Spent;
 use crate::random::Payloads;
@@ -93,6 +93,6 @@ fn pace(load: Paced, time: Duration, due: &mpsc::UnboundedSender<Due>) -> u64 {
 
 async fn write(design: Design, operation: Due, value: Bytes) -> (bool, Duration) {
     let key = [u64::from(operation.large).to_be_bytes(), operation.number.to_be_bytes()].concat();
-    design.write(Bytes::from(key), value, true).await;
+    design.write(Write { key: Bytes::from(key), value, synced: true, old: None }).await;
     (operation.large, operation.at.elapsed())
 }

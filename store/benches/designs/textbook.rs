@@ -7,14 +7,14 @@ use bytes::Bytes;
 use rocksdb::DB;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::design::{get, put};
+use crate::design::{Write, get, put};
 use crate::plain;
 
 /// Commands that may wait; the prototypes have 100.
 const CAPACITY: usize = 100;
 
 enum Command {
-    Write { key: Bytes, value: Bytes, synced: bool, done: oneshot::Sender<()> },
+    Write { write: Write, done: oneshot::Sender<()> },
     Read { key: Bytes, answer: oneshot::Sender<Option<Bytes>> },
     NotifyRead { key: Bytes, answer: oneshot::Sender<Bytes> },
     Waiters { answer: oneshot::Sender<usize> },
@@ -41,8 +41,8 @@ impl Textbook {
         answered.await.expect("the actor answers every command")
     }
 
-    pub async fn write(&self, key: Bytes, value: Bytes, synced: bool) {
-        self.ask(|done| Command::Write { key, value, synced, done }).await;
+    pub async fn write(&self, write: Write) {
+        self.ask(|done| Command::Write { write, done }).await;
     }
 
     pub async fn read(&self, key: Bytes) -> Option<Bytes> {
@@ -67,10 +67,10 @@ async fn run(database: DB, mut commands: mpsc::Receiver<Command>) {
     let mut waiting: HashMap<Bytes, Vec<oneshot::Sender<Bytes>>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Write { key, value, synced, done } => {
-                let _ = put(&database, &key, &value, synced);
-                for waiter in waiting.remove(&key).unwrap_or_default() {
-                    let _ = waiter.send(value.clone());
+            Command::Write { write, done } => {
+                let _ = put(&database, &write);
+                for waiter in waiting.remove(&write.key).unwrap_or_default() {
+                    let _ = waiter.send(write.value.clone());
                 }
                 let _ = done.send(());
             }

@@ -68,7 +68,7 @@ fn closed(name: String, load: Closed) -> Workload {
 
 fn writes(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("write {}, {}, {}", size(bytes), durability(synced), tasks(number));
-    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0 })
+    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0, kept: None })
 }
 
 /// Long enough that the page cache cannot take everything in.
@@ -78,16 +78,25 @@ fn sustained(mut workload: Workload) -> Workload {
     workload
 }
 
+/// What a node does with payload: the oldest goes when a new one comes.
+fn pruned() -> Workload {
+    let (tasks, kept) = (8, 64);
+    let mebibytes = tasks * kept * LARGE as u64 >> 20;
+    let load = Closed { tasks, bytes: LARGE, synced: false, reads_percent: 0, preload: 0, kept: Some(kept) };
+    let workload = closed(format!("write 512 KiB, unsynced, {tasks} tasks, the last {mebibytes} MiB kept"), load);
+    Workload { stretch: 4, ..workload }
+}
+
 fn mixed(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("half reads, half writes, {}, {}, {}", size(bytes), durability(synced), tasks(number));
     let preload = if bytes == SMALL { 256 } else { 4 };
-    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 50, preload })
+    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 50, preload, kept: None })
 }
 
 fn cached_reads(bytes: usize, number: u64) -> Workload {
     let name = format!("read {} from memory, {}", size(bytes), tasks(number));
     let preload = if bytes == SMALL { 4096 } else { 16 } / number;
-    closed(name, Closed { tasks: number, bytes, synced: false, reads_percent: 100, preload })
+    closed(name, Closed { tasks: number, bytes, synced: false, reads_percent: 100, preload, kept: None })
 }
 
 fn with_control() -> Vec<Kind> {
@@ -98,7 +107,10 @@ fn fan_out(waiters: usize, writers: u64) -> Workload {
     let beside = if writers == 0 { String::new() } else { format!(", beside {writers} tasks of synced writes") };
     let name = format!("notify_read, {waiters} waiting{beside}");
     // The direct designs look again and again; one stands for all three.
-    let kinds = vec![Kind::Actor, Kind::Direct, Kind::Textbook];
+    let mut kinds = vec![Kind::Actor, Kind::Direct, Kind::Textbook];
+    if writers == 0 {
+        kinds.push(Kind::Nothing);
+    }
     Workload { name, load: Load::FanOut(FanOut { waiters, writers }), disk: Disk::Given, kinds, stretch: 1 }
 }
 
@@ -123,7 +135,7 @@ pub fn all() -> Vec<Workload> {
             all.extend([1, 8, 64].map(|number| writes(bytes, synced, number)));
         }
     }
-    all.push(sustained(writes(LARGE, false, 8)));
+    all.extend([sustained(writes(LARGE, false, 8)), pruned()]);
     all.extend([mixed(SMALL, false, 64), mixed(SMALL, true, 64), mixed(LARGE, false, 8)]);
     all.extend([cached_reads(SMALL, 1), cached_reads(SMALL, 64), cached_reads(LARGE, 1)]);
     all.extend([1, 100, 10_000].map(|waiters| fan_out(waiters, 0)));

@@ -11,9 +11,8 @@ use super::buffer::AlignedBuffer;
 use super::file::SegmentFile;
 use crate::error::StoreError;
 
-/// Payload is copied once, into a buffer of this many bytes, and written from there. Disks write smaller pieces slower;
-/// with larger ones the first piece of a group is late.
-pub(crate) const BUFFER: usize = 512 << 10;
+/// Payload is copied once, into a buffer of this many bytes, and written from there. Disks write smaller pieces slower.
+pub(crate) const BUFFER: usize = 1 << 20;
 
 /// Buffers beside the one that is being filled: one that is being written, and one ready to follow it.
 const SPARE_BUFFERS: usize = 2;
