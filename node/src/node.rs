@@ -12,7 +12,7 @@ use rorqual_config::parameters::Listen;
 use rorqual_config::{Committee, Digest};
 use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
-use rorqual_protocol::types::{CommitIndex, Delivery, Sequence};
+use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
 use rorqual_protocol::{Core, Effect, Halt, Input};
 use rorqual_store::{Store, StoreError};
 use tokio::net::TcpListener;
@@ -345,9 +345,10 @@ struct RecoveredCore {
 }
 
 impl Commons {
-    async fn recover_core(&self, execution: &Execution) -> Result<RecoveredCore, NodeError> {
+    async fn recover_core(&self, execution: &Execution, completed: Round) -> Result<RecoveredCore, NodeError> {
         let me = self.config.me;
-        let found = recovery::load(&self.store, me, execution.recovered, execution.state_digests.clone()).await?;
+        let (executed, digests) = (execution.recovered, execution.state_digests.clone());
+        let found = recovery::load(&self.store, me, completed, executed, digests).await?;
         let sealed_from = found.first_sealed;
         let clock = Clock::start();
         let setup = Setup {
@@ -520,7 +521,7 @@ impl Opened {
             inputs,
         };
         let execution = commons.execution(execution_deliveries, executed).await?;
-        let recovered = commons.recover_core(&execution).await?;
+        let recovered = commons.recover_core(&execution, safety.last_completed()).await?;
         let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
         let intake = commons.intake(&recovered.highest);
         let server = Server::spawn(&links, &store, &committee);

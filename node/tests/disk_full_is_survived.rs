@@ -193,8 +193,10 @@ fn a_disk_that_is_full_all_the_same_stops_its_node_with_the_reason_and_loses_not
     cluster.wait_ready();
     assert!(cluster.members[0].submit_lines(&lines("kept", 100)).status.success());
     disks[0].fill(0);
+    // Enough that what the store has set aside for its files is used up soon.
+    let more: Vec<String> = lines("more", 2_000).into_iter().map(|line| line + &"x".repeat(500)).collect();
     let code = wait_for("the node to end", || {
-        let _ = run(&["submit", "--node", &cluster.members[1].client, "--text", "more", "--timeout", "5s"]);
+        assert!(cluster.members[1].submit_lines(&more).status.success(), "the others go on");
         child.try_wait().unwrap()
     });
     let said = std::fs::read_to_string(&log).unwrap();

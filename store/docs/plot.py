@@ -146,8 +146,13 @@ def writes(workloads: Workloads) -> None:
 
 def payload(workloads: Workloads) -> None:
     """Large values: how fast, and at what cost."""
-    figure, grid = plt.subplots(3, 3, figsize=(10, 6.8))
-    kinds = {"unsynced": "unsynced, 8 tasks", "sustained": "unsynced, 8 tasks, sustained", "synced": "synced, 8 tasks"}
+    figure, grid = plt.subplots(4, 3, figsize=(10, 9))
+    kinds = {
+        "unsynced": "unsynced, 8 tasks",
+        "sustained": "unsynced, 8 tasks, sustained",
+        "oldest deleted": "unsynced, 8 tasks, the last 256 MiB kept",
+        "synced": "synced, 8 tasks",
+    }
     for row, (durability, kind) in enumerate(kinds.items()):
         workload = workloads.get(f"write 512 KiB, {kind}")
         rates = [(design, figure_of(workload, design, "operations_per_second")) for design in DESIGNS]
@@ -269,6 +274,7 @@ COLUMNS = [
     ("unrelated_p99_us", "others p99", duration),
     ("unrelated_max_us", "worst", duration),
     ("unrelated_late_per_thousand", "> 1 ms", lambda value: f"{value:.1f} ‰"),
+    ("waited_max_us", "waits, worst", duration),
     ("cpu_ms_per_mb", "CPU ms/MB", lambda value: f"{value:.3g}"),
     ("written_bytes_per_byte", "disk/B", two_digits),
 ]
@@ -338,6 +344,7 @@ SUMMARY = [
     ("paced", "write_p99_us", "small write beside payload, p99", duration),
     ("paced", "unrelated_max_us", "unrelated task late, worst", duration),
     ("slow disk: paced", "unrelated_max_us", "the same, slow disk", duration),
+    ("slow disk: paced", "waited_max_us", "the runtime made to wait, slow disk", duration),
 ]
 FIGURES = "<!-- figures: written by docs/plot.py -->", "<!-- end of figures -->"
 TARGETS = "<!-- targets: written by docs/plot.py -->", "<!-- end of targets -->"

@@ -147,6 +147,8 @@ pub struct Recovered {
     pub blocks: Vec<VerifiedBlock>,
     /// The highest own block on disk, whatever its round.
     pub own_last: Option<VerifiedBlock>,
+    /// The own round that the safety record names, 0 without one: own blocks up to it were on disk whole and may have left.
+    pub completed: Round,
     /// Own batches whose payload can be read, ascending; those that the last commit has delivered may be left out.
     pub own_batches: Vec<BatchRef>,
     /// Those of [`Recovered::payload_of_last`] that cannot be read.
@@ -161,7 +163,8 @@ pub struct Recovered {
 
 impl Recovered {
     /// The payload that our last block stands for: its own, and that of its history as far as no commit proves it. A block
-    /// leaves only once all of this is on disk, so what is absent now says that it never left.
+    /// leaves only once all of this is on disk, so what is absent now says that it never left, unless
+    /// [`Recovered::completed`] says that it did: then the disk has lost it since.
     pub fn payload_of_last(&self) -> Vec<BatchKey> {
         let snapshot = self.snapshot.as_ref().and_then(|(_, bytes)| decode::<Snapshot>(bytes).ok());
         let of_snapshot =

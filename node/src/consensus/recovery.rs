@@ -97,7 +97,7 @@ pub struct Found {
     pub last_sealed: Sequence,
 }
 
-/// Reads the state of the core of member `me`. `executed` is what execution found: its last applied commit with the state digest
+/// Reads the state of the core of member `me`. `completed` is the round in the safety record; `executed` is what execution found: its last applied commit with the state digest
 /// after it, and the digests that a coming `aux` needs.
 ///
 /// # Errors
@@ -105,6 +105,7 @@ pub struct Found {
 pub async fn load(
     store: &Store,
     me: AuthorityIndex,
+    completed: Round,
     executed: Option<(CommitIndex, Digest)>,
     state_digests: Vec<(CommitIndex, Digest)>,
 ) -> Result<Found, RecoveryError> {
@@ -140,6 +141,7 @@ pub async fn load(
         commits,
         blocks,
         own_last: own_last.await?,
+        completed,
         own_batches: readable(store, sealed, me).await?,
         absent: Vec::new(),
         certificate: certificate.await?,
@@ -265,7 +267,7 @@ mod tests {
                 store.write(schema::PAYLOAD, key, Bytes::from_static(b"content")).await.unwrap();
             }
         }
-        let found = load(&store, me, None, Vec::new()).await.unwrap();
+        let found = load(&store, me, Round(0), None, Vec::new()).await.unwrap();
         let named: Vec<u64> = found.recovered.own_batches.iter().map(|batch| batch.sequence.0).collect();
         assert_eq!(named, [3, 5]);
         assert_eq!((found.first_sealed, found.last_sealed), (Sequence(3), Sequence(5)));

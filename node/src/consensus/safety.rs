@@ -287,10 +287,15 @@ impl SafetyRecord {
     /// disk must have it, or only the operating system.
     pub fn write(&self, sync: bool) -> Written {
         let (done, receiver) = oneshot::channel();
-        let round = Round(self.completed.load(Ordering::Acquire));
+        let round = self.last_completed();
         // Without its thread the receiver answers with an error.
         let _ = self.orders.send(Order { round, sync, done });
         Written { receiver, path: self.path.clone() }
+    }
+
+    /// The own round of the last completed durable point.
+    pub fn last_completed(&self) -> Round {
+        Round(self.completed.load(Ordering::Acquire))
     }
 
     /// The durable point of this own round has completed.

@@ -10,6 +10,7 @@ use crate::figures::{Figures, add_lateness, add_percentiles, name};
 use crate::process::Spent;
 use crate::random::{Payloads, Random};
 use crate::ticker::Ticker;
+use crate::waits::Waits;
 
 /// What the tasks do.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub struct Closed {
     pub preload: u64,
     /// How many values each task keeps: each write deletes the one that many before. None: all.
     pub kept: Option<u64>,
+    /// Whether to look how long calls make a thread of the runtime wait, which costs half a microsecond each.
+    pub watched: bool,
 }
 
 /// The operations of one task, or of all.
@@ -40,12 +43,16 @@ pub async fn run(design: Design, load: Closed, time: Duration) -> Figures {
     let payloads = Arc::new(Payloads::new(load.bytes));
     let disk_before = Spent::now();
     preload(&design, load, &payloads).await;
-    let ticker = Ticker::start();
+    let (ticker, waits) = (Ticker::start(), Waits::default());
     let cpu_before = Spent::now();
     let began = Instant::now();
     let measured = began + time / 5;
     let loops: Vec<_> = (0..load.tasks)
-        .map(|task| tokio::spawn(one_task(design.clone(), load, task, Arc::clone(&payloads), measured, began + time)))
+        .map(|task| {
+            let waits = load.watched.then(|| waits.clone());
+            let span = (measured, began + time);
+            tokio::spawn(one_task(design.clone(), load, task, Arc::clone(&payloads), span, waits))
+        })
         .collect();
     let mut all = Times::default();
     for task in loops {
@@ -76,6 +83,9 @@ pub async fn run(design: Design, load: Closed, time: Duration) -> Figures {
     add_percentiles(&mut figures, all.writes, name::WRITE_P50, name::WRITE_P99);
     add_percentiles(&mut figures, all.reads, name::READ_P50, name::READ_P99);
     add_lateness(&mut figures, lateness);
+    if load.watched {
+        figures.insert(name::WAITED_MAX, waits.longest());
+    }
     figures
 }
 
@@ -98,8 +108,8 @@ async fn one_task(
     load: Closed,
     task: u64,
     payloads: Arc<Payloads>,
-    measured: Instant,
-    end: Instant,
+    (measured, end): (Instant, Instant),
+    waits: Option<Waits>,
 ) -> Times {
     let mut random = Random::new(task);
     let mut times = Times::default();
@@ -123,7 +133,11 @@ async fn one_task(
         } else {
             let old = load.kept.and_then(|kept| next.checked_sub(kept)).map(|number| key(task, number));
             let (key, value) = (key(task, next), payloads.pick(task + next));
-            design.write(Write { key, value, synced: load.synced, old }).await;
+            let write = design.write(Write { key, value, synced: load.synced, old });
+            match &waits {
+                Some(waits) => waits.watch(write).await,
+                None => write.await,
+            }
             if before >= measured {
                 times.writes.push(before.elapsed());
             }

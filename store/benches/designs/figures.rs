@@ -22,6 +22,8 @@ pub mod name {
     pub const UNRELATED_LATE: &str = "unrelated_late_per_thousand";
     /// The worst of all runs, not the median of the worst.
     pub const UNRELATED_MAX: &str = "unrelated_max_us";
+    /// The longest that a call of a write made a thread of the runtime wait; the worst of all runs.
+    pub const WAITED_MAX: &str = "waited_max_us";
     /// Processor time of the whole process by 10^6 bytes of payload.
     pub const CPU_PER_MB: &str = "cpu_ms_per_mb";
     /// Bytes to disk by byte of payload written, flushes at the end included.
@@ -77,7 +79,7 @@ pub fn summarize(rounds: &[Figures]) -> Figures {
     for name in rounds.iter().flat_map(Figures::keys) {
         let values: Vec<f64> = rounds.iter().filter_map(|round| round.get(name).copied()).collect();
         let value = match *name {
-            name::UNRELATED_MAX => values.into_iter().fold(0.0, f64::max),
+            name::UNRELATED_MAX | name::WAITED_MAX => values.into_iter().fold(0.0, f64::max),
             name::UNRELATED_LATE => values.iter().sum::<f64>() / values.len() as f64,
             _ => median(values),
         };

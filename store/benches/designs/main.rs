@@ -31,6 +31,7 @@ mod table;
 mod targets;
 mod textbook;
 mod ticker;
+mod waits;
 mod workload;
 
 use std::process::ExitCode;

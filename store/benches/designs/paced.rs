@@ -14,6 +14,7 @@ use crate::figures::{Figures, add_lateness, add_percentiles, name};
 use crate::process::Spent;
 use crate::random::Payloads;
 use crate::ticker::Ticker;
+use crate::waits::Waits;
 
 const SMALL_BYTES: usize = 512;
 const LARGE_BYTES: usize = 512 << 10;
@@ -35,14 +36,15 @@ struct Due {
 /// Runs the load for `time`. What is not done by then is given up and counted.
 pub async fn run(design: Design, load: Paced, time: Duration) -> Figures {
     let payloads = [SMALL_BYTES, LARGE_BYTES].map(|bytes| Arc::new(Payloads::new(bytes)));
-    let before = Spent::now();
+    let (waits, before) = (Waits::default(), Spent::now());
     let ticker = Ticker::start();
     let (due, mut operations) = mpsc::unbounded_channel();
     let pacer = thread::spawn(move || pace(load, time, &due));
     let mut writes = JoinSet::new();
     while let Some(operation) = operations.recv().await {
         let value = payloads[usize::from(operation.large)].pick(operation.number);
-        writes.spawn(write(design.clone(), operation, value));
+        let (design, waits) = (design.clone(), waits.clone());
+        writes.spawn(async move { waits.watch(write(design, operation, value)).await });
     }
     let asked = pacer.join().expect("the pacing thread does not panic");
     // The last ones get as long as a tenth of the run.
@@ -68,6 +70,7 @@ pub async fn run(design: Design, load: Paced, time: Duration) -> Figures {
     add_percentiles(&mut figures, small, name::WRITE_P50, name::WRITE_P99);
     add_percentiles(&mut figures, large, name::PAYLOAD_P50, name::PAYLOAD_P99);
     add_lateness(&mut figures, lateness);
+    figures.insert(name::WAITED_MAX, waits.longest());
     figures
 }
 

@@ -9,7 +9,7 @@ pub struct Rows {
     pub rounds: Vec<Figures>,
 }
 
-const COLUMNS: [(&str, usize); 11] = [
+const COLUMNS: [(&str, usize); 12] = [
     ("", 26),
     ("ops/s", 10),
     ("ratio", 8),
@@ -20,6 +20,7 @@ const COLUMNS: [(&str, usize); 11] = [
     ("others p99", 12),
     ("worst", 11),
     (">1 ms", 9),
+    ("waits", 10),
     ("CPU ms/MB", 11),
 ];
 
@@ -29,6 +30,7 @@ pub fn legend() {
     println!(
         "others: how late an unrelated task of the runtime was: 99th percentile, worst of all rounds, part over 1 ms"
     );
+    println!("waits: the longest that a write made a thread of the runtime wait, in loads that look for it");
     println!("disk/B: bytes written to disk for a byte of payload");
 }
 
@@ -85,6 +87,7 @@ pub fn print(workload: &str, designs: &[Rows]) {
             time(figures.get(name::UNRELATED_P99)),
             time(figures.get(name::UNRELATED_MAX)),
             plain(figures.get(name::UNRELATED_LATE).copied(), 1) + " ‰",
+            time(figures.get(name::WAITED_MAX)),
             plain(figures.get(name::CPU_PER_MB).copied(), 2),
             plain(figures.get(name::WRITTEN).copied(), 2),
         ]);

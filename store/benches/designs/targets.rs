@@ -130,6 +130,8 @@ impl Measured<'_> {
     fn others(&mut self) {
         let names: Vec<&str> = self.workloads.iter().filter_map(|workload| workload["name"].as_str()).collect();
         for workload in names.into_iter().filter(|name| name.starts_with("slow disk") || name.starts_with("paced")) {
+            let waited = self.figure(workload, Kind::Actor, name::WAITED_MAX).map(|waited| waited / 1e3);
+            self.at_most(&format!("{workload}: ms a call made the runtime wait, worst"), waited, 1.0);
             let worst = |kind| Some(self.figure(workload, kind, name::UNRELATED_MAX)? / 1e3);
             let late = |kind| self.figure(workload, kind, name::UNRELATED_LATE).unwrap_or(0.0);
             let (ours, nothing) = (worst(Kind::Actor), worst(Kind::Nothing));

@@ -68,7 +68,7 @@ fn closed(name: String, load: Closed) -> Workload {
 
 fn writes(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("write {}, {}, {}", size(bytes), durability(synced), tasks(number));
-    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0, kept: None })
+    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 0, preload: 0, kept: None, watched: false })
 }
 
 /// Long enough that the page cache cannot take everything in.
@@ -82,7 +82,8 @@ fn sustained(mut workload: Workload) -> Workload {
 fn pruned() -> Workload {
     let (tasks, kept) = (8, 64);
     let mebibytes = tasks * kept * LARGE as u64 >> 20;
-    let load = Closed { tasks, bytes: LARGE, synced: false, reads_percent: 0, preload: 0, kept: Some(kept) };
+    let load =
+        Closed { tasks, bytes: LARGE, synced: false, reads_percent: 0, preload: 0, kept: Some(kept), watched: false };
     let workload = closed(format!("write 512 KiB, unsynced, {tasks} tasks, the last {mebibytes} MiB kept"), load);
     Workload { stretch: 4, ..workload }
 }
@@ -90,13 +91,16 @@ fn pruned() -> Workload {
 fn mixed(bytes: usize, synced: bool, number: u64) -> Workload {
     let name = format!("half reads, half writes, {}, {}, {}", size(bytes), durability(synced), tasks(number));
     let preload = if bytes == SMALL { 256 } else { 4 };
-    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 50, preload, kept: None })
+    closed(name, Closed { tasks: number, bytes, synced, reads_percent: 50, preload, kept: None, watched: false })
 }
 
 fn cached_reads(bytes: usize, number: u64) -> Workload {
     let name = format!("read {} from memory, {}", size(bytes), tasks(number));
     let preload = if bytes == SMALL { 4096 } else { 16 } / number;
-    closed(name, Closed { tasks: number, bytes, synced: false, reads_percent: 100, preload, kept: None })
+    closed(
+        name,
+        Closed { tasks: number, bytes, synced: false, reads_percent: 100, preload, kept: None, watched: false },
+    )
 }
 
 fn with_control() -> Vec<Kind> {
@@ -117,6 +121,9 @@ fn fan_out(waiters: usize, writers: u64) -> Workload {
 fn slow(mut workload: Workload) -> Workload {
     workload.name = format!("slow disk: {}", workload.name);
     workload.disk = Disk::Slow;
+    if let Load::Closed(load) = &mut workload.load {
+        load.watched = true;
+    }
     workload.kinds = with_control();
     workload
 }

@@ -107,9 +107,10 @@ impl Core {
         let mut late = Vec::new();
         let (gc_round, me) = (self.graph.gc_round(), self.setup.me);
         let chain = own_chain(recovered);
-        // Whoever references our last block got it from us: it had left, so it was whole.
+        // Whoever references our last block got it from us: it had left, so it was whole. So it was if the safety record says so.
         let last = recovered.own_last.as_ref().map(VerifiedBlock::reference);
-        let left = last.is_some_and(|last| recovered.blocks.iter().any(|block| block.parents().contains(&last)));
+        let referenced = |last: &BlockRef| recovered.blocks.iter().any(|block| block.parents().contains(last));
+        let left = last.is_some_and(|last| last.round <= recovered.completed || referenced(&last));
         let ours = |block: &&VerifiedBlock| block.author() != me || chain.contains(&block.reference());
         for block in sorted.into_iter().filter(ours).filter(|block| block.round() > gc_round) {
             let linked = || block.parents().iter().all(|parent| self.graph.is_linked(parent));

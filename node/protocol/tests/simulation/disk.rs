@@ -266,6 +266,7 @@ impl Disk {
             commits: index.commits.range(after.next()..).map(|(_, d)| (**d).clone()).collect(),
             blocks: index.blocks.values().filter(|b| b.round() > gc_round).cloned().collect(),
             own_last: last.and_then(|(_, reference)| index.blocks.get(reference)).cloned(),
+            completed: Round(0),
             absent: Vec::new(),
             own_batches: own.filter(|batch| !delivered.contains(&batch.key(me))).collect(),
             certificate: index.certificates.last_key_value().map(|(_, c)| (**c).clone()),

@@ -130,6 +130,7 @@ impl Cluster {
             blocks: disk.blocks.values().cloned().collect(),
             own_last: disk.blocks.values().rfind(own).cloned(),
             own_batches: disk.own_batches.values().filter(|b| !delivered.contains(&b.key(me))).copied().collect(),
+            completed: Round(0),
             absent: Vec::new(),
             certificate: disk.certificates.last_key_value().map(|(_, certificate)| (**certificate).clone()),
             executed,

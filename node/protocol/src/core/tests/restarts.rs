@@ -273,6 +273,30 @@ fn a_disk_that_may_have_lost_what_it_signed_is_refused() {
 }
 
 #[test]
+fn a_round_whose_payload_is_gone_is_free_again_unless_the_safety_record_names_it() {
+    let mut cluster = busy(rules());
+    let unreferenced = |recovered: &Recovered| {
+        let last = recovered.own_last.as_ref().expect("it has proposed").reference();
+        recovered.blocks.iter().all(|block| !block.parents().contains(&last))
+    };
+    while !unreferenced(&cluster.recovered(0)) {
+        cluster.run(Duration::from_micros(300));
+    }
+    cluster.stop(0);
+    let mut recovered = cluster.recovered(0);
+    let last = recovered.own_last.as_ref().expect("it has proposed").reference();
+    let batch = cluster.nodes[0].disk.own_batches.values().next().expect("it has sealed");
+    recovered.absent = vec![batch.key(last.author)];
+    let own_last = |completed: Round| {
+        let recovered = Recovered { completed, ..recovered.clone() };
+        let (core, _) = Core::recover(cluster.setup(0), recovered, cluster.clock()).expect("a disk that makes sense");
+        core.own.last.as_ref().map(|block| block.reference())
+    };
+    assert!(own_last(last.round.minus(1)) < Some(last), "it never left");
+    assert_eq!(own_last(last.round), Some(last), "its round must not be used again");
+}
+
+#[test]
 fn a_disk_that_contradicts_itself_is_refused() {
     let mut cluster = busy(rules());
     cluster.stop(0);
