@@ -44,7 +44,7 @@ WARNING = "torn or damaged"
 # RocksDB takes for granted, or makes anew.
 MAY_BE_UNSEEN = ("segment", "other")
 # Commit time stands still while no node runs, and deadlines count from it: the first lines after that may be refused.
-STALE = "its deadline has passed"
+STALE = ("its deadline has passed", "further ahead of commit time")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class Placement:
                 return
             if soon(lambda: self._victim.code() is not None):
                 raise Ended
-            if STALE not in result.stderr or time.monotonic() > deadline:
+            if not any(reason in result.stderr for reason in STALE) or time.monotonic() > deadline:
                 raise Wrong(f"nothing is committed through {node.name}: {result.stderr.strip()}")
 
     def _read_log(self) -> str | None:
@@ -232,8 +232,9 @@ def report(outcomes: dict[str, list[Outcome]]) -> str:
 
 def run(args: argparse.Namespace, directory: Path) -> str:
     """All placements; what to print if all is well."""
-    print(f"seed {args.seed}", flush=True)
-    cuts = Cuts(args.directory or directory)
+    place = args.directory or directory
+    print(f"seed {args.seed}; the same with --seed and --directory {place} damages the same bits", flush=True)
+    cuts = Cuts(place)
     kinds = args.kinds or list(flips.KINDS)
     outcomes: dict[str, list[Outcome]] = {kind: [] for kind in kinds}
     wrongs: list[str] = []
