@@ -2,7 +2,7 @@
 # Everything a change must pass, and what CI runs. Nothing is tried twice: a test that fails has failed.
 #
 #   scripts/test.sh          the gate (scripts/check.sh), all tests, a cluster of real processes
-#   scripts/test.sh --long   the same, the tests marked as long, clusters whose nodes are killed, lose power or their disks
+#   scripts/test.sh --long   the same, the tests marked as long, clusters whose nodes are killed, damaged or lose power
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -52,6 +52,7 @@ step "store benchmark, short" cargo bench --locked --quiet --workspace --bench d
 if [ "$built" = 1 ]; then
     step "cluster of four processes" scripts/local_cluster.sh demo
     [ -z "$long" ] || step "kill -9 of nodes under load" scripts/kill_test.sh
+    [ -z "$long" ] || step "flipped bits in nodes' files" scripts/damage_test.sh
     if [ -n "$long" ] && [ -n "${RORQUAL_TEST_FUSE:-}" ]; then
         step "power cuts of nodes under load" scripts/power_loss_test.sh
         step "full, slow and failing disks of nodes" scripts/disk_fault_test.sh

@@ -75,6 +75,14 @@ class ProcessId:
         self.send(signal.SIGKILL)
         self.wait(10)
 
+    def ended(self) -> int | None:
+        """The exit code of a child of ours, or minus the signal that ended it; once, and nothing while it runs."""
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status) if pid else None
+
     def cpu_seconds(self) -> float:
         """Processor time it used so far, in user and kernel mode."""
         fields = _stat(self.pid)

@@ -1,6 +1,7 @@
 """The parts of the cluster scripts that need no cluster."""
 
 import os
+import random
 import signal
 import subprocess
 import tempfile
@@ -8,7 +9,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cluster import ClusterError, agreement, demo, lines, log, lossy, process
+from cluster import ClusterError, agreement, cuts, demo, flips, lines, log, lossy, process, victim
 from cluster.endpoint import parse_metrics
 from cluster.process import ProcessId, last_lines
 from cluster.table import table
@@ -130,6 +131,95 @@ class LinesTest(unittest.TestCase):
             '{"outcome": "committed", "line": 2, "position": 7}\n{"outcome": "unknown", "line": 1, "reason": "-"}\n'
         )
         self.assertEqual(lines.committed(["a", "b"], output), [lines.Receipt("b", 7)])
+
+
+class FlipsTest(unittest.TestCase):
+    def test_a_flip_changes_its_bits_and_nothing_else_and_back(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder)
+            (data / "file").write_bytes(bytes(100))
+            flip = flips.Flip("table", "file", ((7, 0), (99, 7)))
+            flip.apply(data)
+            content = (data / "file").read_bytes()
+            self.assertEqual((content[7], content[99], sum(content)), (1, 128, 129))
+            flip.apply(data)
+            self.assertEqual((data / "file").read_bytes(), bytes(100))
+
+    def test_only_files_of_the_kind_are_chosen_and_in_them_bytes_in_use(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder)
+            (data / "segments").mkdir()
+            segment = data / "segments" / "00000000.segment"
+            segment.write_bytes(bytes(8_192) + b"x" * 4_096)
+            os.truncate(segment, 1 << 20)
+            (data / "000001.log").write_bytes(b"x" * 31)
+            (data / "CURRENT").write_text("MANIFEST-000002\n")
+            for number in (1, 2):
+                (data / f"MANIFEST-00000{number}").write_bytes(b"x" * 200)
+            (data / "SAFETY").write_bytes(bytes(8_192))
+            chance = random.Random(1)
+            for _ in range(50):
+                flip = flips.choose(data, "segment", chance)
+                assert flip is not None
+                self.assertTrue(8_192 - flips.AROUND <= flip.places[0][0] <= 12_288 + flips.AROUND, flip)
+                manifest = flips.choose(data, "manifest", chance)
+                assert manifest is not None
+                self.assertEqual(manifest.name, "MANIFEST-000002")
+            slots = [flips.choose(data, "safety", chance) for _ in range(50)]
+            self.assertEqual({len(flip.places) for flip in slots if flip}, {1, 2})
+            self.assertIsNone(flips.choose(data, "log", chance))
+            self.assertIsNone(flips.choose(data, "table", chance))
+            with self.assertRaises(ClusterError):
+                flips.check_kinds(data)
+
+
+class DamageTest(unittest.TestCase):
+    """The test of damage can fail: what a node must never do is seen."""
+
+    CUT = cuts.Cut("killed", Path(), ["0\ta", "1\tb"], [lines.Receipt("c", 2)])
+    GOOD = "0\ta\n1\tb\n2\tc\n3\td\n"
+
+    def test_a_wrong_byte_in_one_log_is_seen(self) -> None:
+        self.assertIsNone(cuts.falsehood(self.CUT, {"node-0": self.GOOD, "node-1": self.GOOD}))
+        for other in (self.GOOD.replace("d", "e"), self.GOOD[:-4], self.GOOD + "4\te\n"):
+            self.assertIn("differ", cuts.falsehood(self.CUT, {"node-0": self.GOOD, "node-1": other}) or "")
+
+    def test_so_is_what_all_logs_lack(self) -> None:
+        for bad, word in (
+            (self.GOOD.replace("b", "x"), "before the cut"),
+            ("0\ta\n", "before the cut"),
+            (self.GOOD.replace("c", "x"), "had a receipt"),
+            (self.GOOD.replace("3\t", "4\t"), "followed by"),
+        ):
+            self.assertIn(word, cuts.falsehood(self.CUT, {"node-0": bad, "node-1": bad}) or "", bad)
+
+    def test_an_end_must_have_a_code_a_reason_and_a_remedy(self) -> None:
+        data, flip = Path("/node/data"), flips.Flip("table", "000007.sst", ((1, 1),))
+        good = "rorqual: stored data is damaged (in 000007.sst); see `rorqual verify-store`"
+        self.assertIsNone(victim.complaint(1, f"INFO start\n{good}\n", data, flip))
+        self.assertIsNone(victim.complaint(1, "rorqual: amnesia: lost; this node must not sign again", data, flip))
+        for code, said, word in (
+            (0, good, "code is 0"),
+            (-6, good, "code is -6"),
+            (101, "thread 'main' panicked", "code is 101"),
+            (1, "", "none"),
+            (1, good.replace("000007.sst", "a file"), "what is damaged"),
+            (1, good.partition(";")[0], "what to do"),
+        ):
+            self.assertIn(word, victim.complaint(code, said, data, flip) or "", said)
+
+    def test_what_nobody_may_say(self) -> None:
+        self.assertIsNone(victim.confession("INFO ready\nWARN dial failed"))
+        self.assertEqual(victim.confession("INFO ready\nthread 'x' panicked at y"), "thread 'x' panicked at y")
+
+    def test_the_exit_code_of_a_child_is_known_once(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for script, code in (("exit 3", 3), ("kill -9 $$", -9)):
+                child = process.start(["sh", "-c", script], Path(folder) / "log", bound=True)
+                while (found := child.ended()) is None:
+                    time.sleep(0.01)
+                self.assertEqual(found, code)
+                self.assertIsNone(child.ended())
 
 
 class LossyTest(unittest.TestCase):
