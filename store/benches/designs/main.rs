@@ -1,7 +1,7 @@
 //! Actor or direct call? The same work through five designs over the same RocksDB, in one run.
 //!
 //! ```sh
-//! cargo bench --workspace --bench designs                                   # everything, about 15 minutes
+//! cargo bench --workspace --bench designs                                   # everything, about 17 minutes
 //! cargo bench --workspace --bench designs -- --short                        # shows that it runs
 //! cargo bench --workspace --bench designs -- --only "512 B, synced"         # some workloads
 //! ```
