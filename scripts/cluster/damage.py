@@ -147,18 +147,20 @@ class Placement:
 
     def _commit(self, node: Node) -> None:
         """A line through a node has a receipt."""
-        deadline = time.monotonic() + SECONDS
+        progress = Progress(f"committing through {node.name}")
         while True:
             line = f"{time.monotonic_ns()} through {node.name}"
             words = ["submit", "--node", node.client, "--text", line, "--timeout", f"{SECONDS:.0f}s", "--json"]
             result = subprocess.run([self._cluster.binary, *words], capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 self._receipts.append(Receipt(line, json.loads(result.stdout)["position"]))
+                progress.done()
                 return
             if soon(lambda: self._victim.code() is not None):
                 raise Ended
-            if not any(reason in result.stderr for reason in STALE) or time.monotonic() > deadline:
+            if not any(reason in result.stderr for reason in STALE) or progress.seconds() > SECONDS:
                 raise Wrong(f"nothing is committed through {node.name}: {result.stderr.strip()}")
+            progress.update(result.stderr.strip())
 
     def _read_log(self) -> str | None:
         """Compares the logs of all nodes; why the damaged one does not print all of its own, if so."""
