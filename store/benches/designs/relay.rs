@@ -25,8 +25,10 @@ impl Relay {
         thread::spawn(move || {
             while let Ok(done) = arriving.recv() {
                 let woken = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-                woken.into_iter().for_each(|waiter| drop(waiter.send(())));
-                drop(done.send(()));
+                // An error means that nobody waits.
+                for waiter in woken.into_iter().chain([done]) {
+                    let _ = waiter.send(());
+                }
             }
         });
         Relay { writes, waiters }

@@ -81,7 +81,7 @@ fn sustained(mut workload: Workload) -> Workload {
 /// What a node does with payload: the oldest goes when a new one comes.
 fn pruned() -> Workload {
     let (tasks, kept) = (8, 64);
-    let mebibytes = tasks * kept * LARGE as u64 >> 20;
+    let mebibytes = (tasks * kept * LARGE as u64) >> 20;
     let load =
         Closed { tasks, bytes: LARGE, synced: false, reads_percent: 0, preload: 0, kept: Some(kept), watched: false };
     let workload = closed(format!("write 512 KiB, unsynced, {tasks} tasks, the last {mebibytes} MiB kept"), load);

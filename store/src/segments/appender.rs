@@ -61,7 +61,7 @@ impl Live {
             self.buffer.bytes_mut()[self.used..self.used + now.len()].copy_from_slice(now);
             self.used += now.len();
             bytes = later;
-            if self.used == BUFFER || (self.used % STEP == 0 && pipe.is_idle()) {
+            if self.used == BUFFER || (self.used.is_multiple_of(STEP) && pipe.is_idle()) {
                 self.hand_over(pipe);
             }
         }
