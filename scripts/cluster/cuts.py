@@ -62,7 +62,7 @@ class Cuts:
         directory.mkdir(parents=True, exist_ok=True)
         self.cluster = Cluster.create(directory / "cluster", NODES, bound=True)
         # What a clean stop leaves in tables, and a log behind it.
-        self._work("before")
+        self._work("cleanly, for tables")
         self.cluster.stop()
         for name in CUTS:
             self._make_cut(name)
@@ -78,6 +78,7 @@ class Cuts:
         try:
             time.sleep(LOAD_SECONDS)
             cluster.check_alive(cluster.nodes)
+            print(f"{len(writers.receipts):,} lines have receipts; the nodes end ({label})", flush=True)
             load.check()
             known = binary.run(cluster.binary, "log", "--node", cluster.nodes[0].client, "--from", "0")
             end()
