@@ -328,6 +328,9 @@ pub(crate) fn translate(path: &Path, error: &rocksdb::Error) -> StoreError {
     if text.contains("lock file") || text.contains("lock hold by current process") {
         return StoreError::Locked { path: path.to_path_buf(), holder: offline::holder(path) };
     }
+    if text.contains("no such file") && text.contains("manifest") {
+        return StoreError::Corruption { detail: format!("CURRENT names a file that is not there: {detail}") };
+    }
     match error.kind() {
         ErrorKind::Corruption => StoreError::Corruption { detail },
         ErrorKind::ShutdownInProgress => StoreError::Closed,

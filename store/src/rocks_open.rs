@@ -11,6 +11,7 @@ use rocksdb::{
 };
 
 use crate::error::StoreError;
+use crate::log_file::{self, LogEnd, LogFile};
 use crate::options::{Options, RESERVED_COLUMN};
 use crate::rocks::translate;
 use crate::rocks_log;
@@ -18,7 +19,7 @@ use crate::rocks_log;
 /// The format this program reads and writes.
 const FORMAT_VERSION: u32 = 3;
 /// Where it stands, in the reserved column.
-const FORMAT_KEY: &[u8] = b"rorqual/store/format-version";
+pub(crate) const FORMAT_KEY: &[u8] = b"rorqual/store/format-version";
 /// Which columns have large values, beside it.
 const LARGE_COLUMNS_KEY: &[u8] = b"rorqual/store/large-columns";
 
@@ -96,14 +97,26 @@ fn finish_creation(path: &Path, options: &Options, database: DB) -> Result<DB, S
                       give the node a directory of its own";
         return Err(StoreError::Format { path: path.to_path_buf(), detail: detail.to_string() });
     }
-    let mut synced = WriteOptions::default();
-    synced.set_sync(true);
-    let mut first = rocksdb::WriteBatch::default();
-    first.put(FORMAT_KEY, FORMAT_VERSION.to_le_bytes());
-    first.put(LARGE_COLUMNS_KEY, large_columns(options));
-    database.write_opt(first, &synced).map_err(|error| translate(path, &error))?;
+    write_format(path, options, &database)?;
     sync_parent(path)?;
     Ok(database)
+}
+
+fn write_format(path: &Path, options: &Options, database: &DB) -> Result<(), StoreError> {
+    let mut synced = WriteOptions::default();
+    synced.set_sync(true);
+    let mut format = rocksdb::WriteBatch::default();
+    format.put(FORMAT_KEY, FORMAT_VERSION.to_le_bytes());
+    format.put(LARGE_COLUMNS_KEY, large_columns(options));
+    database.write_opt(format, &synced).map_err(|error| translate(path, &error))
+}
+
+/// Writes the version of a database that was rebuilt without the table in which it stood. The caller declares what it is.
+pub(crate) fn restore_format(path: &Path, options: &Options, database: &DB) -> Result<(), StoreError> {
+    match version(path, database)? {
+        Some(_) => Ok(()),
+        None => write_format(path, options, database),
+    }
 }
 
 /// Makes the directory's own name survive a power cut.
@@ -202,7 +215,23 @@ pub(crate) fn open_with(path: &Path, options: &Options, cache: &Cache, create: b
         database = rocks_log::verified(path, database)?;
     }
     let families = families(options, cache);
-    DB::open_cf_descriptors(&database, path, families).map_err(|error| translate(path, &error))
+    DB::open_cf_descriptors(&database, path, families).map_err(|error| match translate(path, &error) {
+        StoreError::Corruption { detail } => StoreError::Corruption { detail: detail + &broken_log(path) },
+        other => other,
+    })
+}
+
+/// RocksDB does not say which of its logs is damaged, and where.
+fn broken_log(path: &Path) -> String {
+    let place = |log: &LogFile| match log.end {
+        LogEnd::Broken { at, lost } => Some(format!(
+            " (the log {} is broken at byte {at}, with {lost} whole records behind it)",
+            log.path.display()
+        )),
+        _ => None,
+    };
+    // A log that cannot be read has its error at the next opening.
+    log_file::read_logs(path).unwrap_or_default().iter().find_map(place).unwrap_or_default()
 }
 
 /// Opens a database of this format to read only; it must have exactly the declared columns.

@@ -209,7 +209,9 @@ fn check_logs(path: &Path, report: &mut Report) -> Result<(), StoreError> {
     logs.sort_by(|one, other| one.1.cmp(&other.1));
     let newest = logs.last().map(|(_, file)| file.clone());
     let current = path.join("CURRENT");
-    let manifest = fs::read_to_string(&current).map_err(|error| failed(&current, &error))?;
+    // Damaged, it may be no text at all.
+    let manifest = fs::read(&current).map_err(|error| failed(&current, &error))?;
+    let manifest = String::from_utf8_lossy(&manifest);
     logs.push((DamageKind::Manifest, path.join(manifest.trim())));
     for (kind, file) in logs {
         report.logs += 1;

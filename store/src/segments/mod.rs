@@ -9,6 +9,7 @@
 //! After a power cut the index may name data that did not reach the disk; [`tail`] says which to check, and
 //! [`recovery`] takes those out that were lost.
 
+pub(crate) mod accounting;
 pub(crate) mod appender;
 pub(crate) mod buffer;
 pub(crate) mod file;

@@ -7,9 +7,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::reference::{Reference, Stored};
+use super::{recovery, segment_key};
 use crate::engine::{Direction, Engine, Range};
 use crate::rocks::RocksEngine;
-use crate::{Column, ColumnOptions, DamageKind, Options, StoreError, WriteBatch, verify};
+use crate::{Column, ColumnOptions, DamageKind, Options, StoreError, WriteBatch, offline, rocks_open, verify};
 
 const LARGE: Column = Column("large");
 const COLUMN: usize = 0;
@@ -385,4 +386,50 @@ fn a_reader_never_gets_other_bytes_however_fast_segments_are_recycled() {
         assert!(seen > 0);
     });
     assert!(engine.segments().statistics().recycled > 50);
+}
+
+/// An open database without the store around it.
+fn database(subject: &Subject) -> rocksdb::DB {
+    let cache = rocksdb::Cache::new_lru_cache(1 << 20);
+    rocks_open::open_with(&subject.path(), &subject.options, &cache, false).expect("the database")
+}
+
+#[test]
+fn a_rebuilt_database_without_format_and_accounting_keeps_every_value() {
+    let mut subject = Subject::new(options());
+    let values: Vec<Bytes> = (0..20).map(|number| value(number, 200_000)).collect();
+    let keys = ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15"];
+    for (key, value) in keys.iter().zip(&values) {
+        subject.put(key, value);
+    }
+    subject.put(keys[3], &values[19]);
+    subject.sync();
+    subject.kill();
+    let raw = database(&subject);
+    raw.delete(rocks_open::FORMAT_KEY).expect("a deletion");
+    for (number, _) in recovery::records(&raw, &[LARGE.0]).expect("the accounting") {
+        raw.delete(segment_key(number)).expect("a deletion");
+    }
+    raw.flush_wal(true).expect("a sync");
+    drop(raw);
+    let refused = RocksEngine::open(&subject.path(), &subject.options).err();
+    assert!(matches!(refused, Some(StoreError::Format { .. })), "{refused:?}");
+
+    offline::salvage(&subject.path(), &subject.options).expect("a salvage");
+    subject.reopen();
+    subject.keep();
+    for (key, value) in keys.iter().zip(&values).filter(|(key, _)| **key != "03") {
+        assert_eq!(subject.read(key).as_ref(), Ok(&Some(value.clone())), "{key}");
+    }
+    assert_eq!(subject.read("03"), Ok(Some(values[19].clone())));
+    // New values go where no old ones are.
+    for (key, value) in keys.iter().zip(&values).take(8) {
+        subject.put(key, value);
+    }
+    for (key, value) in keys.iter().zip(&values) {
+        assert_eq!(subject.read(key).as_ref(), Ok(&Some(value.clone())), "{key}");
+    }
+    subject.sync();
+    subject.kill();
+    assert_eq!(subject.verify().damages, vec![]);
 }
