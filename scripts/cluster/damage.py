@@ -40,9 +40,9 @@ SCRIPT = "scripts/damage_test.sh"
 GOES_ON = "goes on"
 # What a node says of one damaged slot of its safety record.
 WARNING = "torn or damaged"
-# A segment holds records that nothing refers to: those of a group that a kill cut short. A table has a filter, which only
-# saves looks into it, and which nothing reads that is not looking for a key. What is in the other files RocksDB takes for
-# granted, or makes anew.
+# A segment holds records that nothing refers to: those of a group that a kill cut short. A table has a filter, which
+# only saves looks into it, and which nothing reads that is not looking for a key. What is in the other files RocksDB
+# takes for granted, or makes anew.
 MAY_BE_UNSEEN = ("segment", "table", "other")
 # Of a table's bytes the filter is the smaller part: most placements must be seen.
 UNSEEN_TABLES_PERCENT = 25
