@@ -243,11 +243,12 @@ impl Segments {
         {
             return Ok(prepared);
         }
-        let mut capacity = self.segment_bytes.max(whole_blocks(bytes));
+        let least = whole_blocks(bytes);
+        let mut capacity = self.segment_bytes.max(least);
         loop {
             match self.make_ready(capacity) {
                 // What is left of the disk is used, too: only a record that has no room is a failure.
-                Err(StoreError::DiskFull { .. }) if capacity / 2 >= bytes => {
+                Err(StoreError::DiskFull { .. }) if capacity / 2 >= least => {
                     capacity = whole_blocks(capacity / 2);
                 }
                 other => return other,

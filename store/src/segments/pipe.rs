@@ -99,6 +99,7 @@ impl Pipe {
         }
     }
 
+    /// Does not panic, or the writer would wait for ever: a piece is no longer than its buffer.
     fn write(&self, piece: Piece) {
         let result = piece.file.write(&piece.buffer.as_ref()[..piece.bytes], piece.offset);
         let mut state = self.lock();

@@ -1,5 +1,7 @@
 //! What the store does with a disk on which the space that it would like to set aside does not fit.
 
+use std::time::Duration;
+
 use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, StoreError, WriteBatch};
 
 use crate::mounted;
@@ -44,4 +46,23 @@ async fn a_disk_smaller_than_a_segment_is_used_and_what_was_written_survives() {
     }
     write(&store, written).await.expect("there is room again");
     store.shutdown().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_not_even_one_record_fits_the_write_fails_at_once() {
+    let Some((_folder, lossy)) = mounted(4 * DISK as u64) else { return };
+    let small = Options { segment_bytes: 64 << 10, large_value_bytes: 16, ..options() };
+    let store = Store::open(&lossy.path().join("db"), small).expect("a store");
+    store.write(LARGE, "first", vec![1; 100]).await.expect("there is room");
+    let used = lossy.disk().used();
+    lossy.disk().set_capacity(used);
+    let fill = async {
+        loop {
+            if let Err(error) = store.write(LARGE, "again", vec![2; 100]).await {
+                return error;
+            }
+        }
+    };
+    let failure = tokio::time::timeout(Duration::from_secs(60), fill).await.expect("an answer");
+    assert!(matches!(failure, StoreError::DiskFull { .. }), "{failure}");
 }
