@@ -178,8 +178,8 @@ impl Node {
         self.stopping.cancel();
         self.links.shutdown().await;
         self.store.shutdown().await?;
-        // Everything is on disk: the record need not lag by one.
-        self.safety.write(true).done().await.map_err(NodeError::Other)?;
+        // What the last block left behind in the kernel.
+        self.safety.sync().done().await.map_err(NodeError::Other)?;
         info!("stopped");
         Ok(())
     }
@@ -521,7 +521,7 @@ impl Opened {
             inputs,
         };
         let execution = commons.execution(execution_deliveries, executed).await?;
-        let recovered = commons.recover_core(&execution, safety.last_completed()).await?;
+        let recovered = commons.recover_core(&execution, safety.named()).await?;
         let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
         let intake = commons.intake(&recovered.highest);
         let server = Server::spawn(&links, &store, &committee);

@@ -62,6 +62,8 @@ impl Meta {
     pub const IDENTITY: &'static [u8] = b"identity";
     /// Present until the first own block is durable: this directory belongs to a node that has never signed.
     pub const NEVER_SIGNED: &'static [u8] = b"never signed";
+    /// The payload that the durable point of the newest own block has to put on disk, until it has: an encoded `Cover`.
+    pub const COVER: &'static [u8] = b"cover";
     /// The last commit that execution applied; written in the same batch as its effects.
     pub const APPLIED: &'static [u8] = b"applied";
     /// Where the log begins: everything before was dropped by retention.

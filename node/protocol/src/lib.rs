@@ -16,5 +16,5 @@ mod testing;
 pub mod types;
 
 pub use core::Core;
-pub use effect::{Effect, Halt, Write};
+pub use effect::{Cover, Effect, Halt, OwnWrite, Write};
 pub use input::{Input, Now, Recovered, Token};

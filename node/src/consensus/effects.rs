@@ -13,7 +13,7 @@ use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Lane, Links};
 use rorqual_protocol::input::{Tip, Token};
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
-use rorqual_protocol::{Effect, Halt, Input, Write};
+use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
@@ -150,15 +150,15 @@ impl Effects {
         }
     }
 
-    /// Writes, and waits only while the store's queue is full. An own block also needs the safety record of the one before it:
-    /// both syncs run side by side.
+    /// Writes, and waits only while the store's queue is full. With an own block the safety record of the one before it is
+    /// synced too, side by side; once both are done it names the block, and only then the core hears of it.
     async fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>) -> Result<(), Stop> {
         let synced = sync && self.rooms.durability == parameters::Durability::Synced;
         let durability = if synced { Durability::Synced } else { Durability::Buffered };
         // A step with many writes comes in several parts, of which the last one is synced.
-        self.own_round = writes.iter().filter_map(|write| self.own_round(write)).max().max(self.own_round);
+        self.own_round = writes.iter().filter_map(own_round).max().max(self.own_round);
         let own_round = if sync { self.own_round.take() } else { None };
-        let recorded = own_round.map(|_| self.rooms.safety.write(synced));
+        let recorded = own_round.filter(|_| synced).map(|_| self.rooms.safety.sync());
         let mut batch = WriteBatch::new();
         for write in writes {
             self.put(&mut batch, write);
@@ -180,34 +180,23 @@ impl Effects {
                 if let Some(recorded) = recorded {
                     recorded.done().await.map_err(Stop::Safety)?;
                 }
-                own_round.into_iter().for_each(|round| safety.completed(round));
-                Ok(())
+                match own_round {
+                    Some(round) => safety.name(round).done().await.map_err(Stop::Safety),
+                    None => Ok(()),
+                }
             };
             (token, result.await)
         }));
         Ok(())
     }
 
-    fn own_round(&self, write: &Write) -> Option<Round> {
-        match write {
-            Write::Block(block) if block.author() == self.rooms.me => Some(block.round()),
-            _ => None,
-        }
-    }
-
     fn put(&self, batch: &mut WriteBatch, write: Write) {
         match write {
             Write::Block(block) => {
-                let bytes = block.bytes().clone();
-                if block.author() == self.rooms.me {
-                    batch.put(schema::OWN, schema::round_key(block.round()), bytes.clone());
-                    match self.rooms.durability {
-                        parameters::Durability::Os => batch.put(schema::META, Meta::BOOT_ID, self.boot_id.clone()),
-                        parameters::Durability::Synced => batch.delete(schema::META, Meta::BOOT_ID),
-                    }
-                }
-                batch.put(schema::BLOCKS, schema::block_key(&block.reference()), bytes);
+                batch.put(schema::BLOCKS, schema::block_key(&block.reference()), block.bytes().clone());
             }
+            Write::Own(own) => self.put_own(batch, own),
+            Write::Uncover => batch.delete(schema::META, Meta::COVER),
             Write::Commit(delivery) => {
                 batch.put(schema::COMMITS, schema::index_key(delivery.commit.index), encode(&*delivery));
             }
@@ -220,8 +209,28 @@ impl Effects {
                 let interval = self.rooms.committee.protocol().checkpoint_interval;
                 batch.delete(schema::SNAPSHOTS, schema::index_key(index.minus(2 * interval)));
             }
-            Write::ClearNeverSigned => batch.delete(schema::META, Meta::NEVER_SIGNED),
         }
+    }
+
+    fn put_own(&self, batch: &mut WriteBatch, own: OwnWrite) {
+        let OwnWrite { block, cover, first, replaces } = own;
+        if let Some(given_up) = replaces {
+            batch.delete(schema::OWN, schema::round_key(given_up.round));
+            batch.delete(schema::BLOCKS, schema::block_key(&given_up));
+        }
+        if first {
+            batch.delete(schema::META, Meta::NEVER_SIGNED);
+        }
+        match cover {
+            Some(cover) => batch.put(schema::META, Meta::COVER, encode(&cover)),
+            None => batch.delete(schema::META, Meta::COVER),
+        }
+        match self.rooms.durability {
+            parameters::Durability::Os => batch.put(schema::META, Meta::BOOT_ID, self.boot_id.clone()),
+            parameters::Durability::Synced => batch.delete(schema::META, Meta::BOOT_ID),
+        }
+        batch.put(schema::OWN, schema::round_key(block.round()), block.bytes().clone());
+        batch.put(schema::BLOCKS, schema::block_key(&block.reference()), block.bytes().clone());
     }
 
     fn deliver(&mut self, delivery: Arc<Delivery>) {
@@ -298,6 +307,13 @@ impl Effects {
         let (gc_round, last_commit) = (tip.gc_round, tip.last_commit);
         let message = Message::Tip { own: lengths[0], yours: lengths[1], gc_round, last_commit };
         let _ = self.rooms.links.respond(reply, Lane::Priority, message.with_tail(tail));
+    }
+}
+
+fn own_round(write: &Write) -> Option<Round> {
+    match write {
+        Write::Own(own) => Some(own.block.round()),
+        _ => None,
     }
 }
 

@@ -132,6 +132,7 @@ impl Core {
     }
 
     pub(super) fn on_batch_stored(&mut self, key: &BatchKey, bytes: u32) {
+        self.undurable.stored(*key);
         for waiter in self.payload.stored(key) {
             match waiter {
                 Waiter::Block(reference) => {

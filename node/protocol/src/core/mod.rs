@@ -7,6 +7,7 @@
 mod batches;
 mod catch_up;
 mod commit;
+mod durable;
 mod ingress;
 mod limiter;
 mod link;
@@ -40,7 +41,7 @@ use crate::dag::payload::Payload;
 use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
-use crate::types::{CommitIndex, Round, VerifiedBlock};
+use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
 
 pub use status::{Counters, Footprint, Status};
 
@@ -64,9 +65,11 @@ struct Own {
     last: Option<VerifiedBlock>,
     /// Being written; not linked and not sent yet.
     in_flight: Option<(Token, VerifiedBlock)>,
-    /// Found on disk after a restart and not committed. It reserves its round; it may never have left, and what it stands for
-    /// may not have become durable with it, so it waits until all of that is here and is then written once more.
+    /// Found on disk after a restart and not committed. It may have left, so it is the block of its round; it waits until what
+    /// it stands for is seen again and is then written once more.
     held: Option<VerifiedBlock>,
+    /// Found on disk after a restart, and what its durable point had to put there is not: it never left, its round is free.
+    given_up: Option<BlockRef>,
     /// This data directory never signed.
     never_signed: bool,
 }
@@ -103,6 +106,7 @@ pub struct Core {
     own: Own,
     batches: batches::OwnBatches,
     pacemaker: pacemaker::Pacemaker,
+    undurable: durable::Undurable,
     probation: probation::Probation,
     peers: peers::Peers,
     catch_up: catch_up::CatchUp,
@@ -166,6 +170,7 @@ impl Core {
             own: Own::default(),
             batches: batches::OwnBatches::new(committee.protocol().sequence_ahead),
             pacemaker: pacemaker::Pacemaker::new(parameters),
+            undurable: durable::Undurable::default(),
             probation: probation::Probation::new(committee),
             peers: peers::Peers::new(members),
             catch_up: catch_up::CatchUp::new(now.monotonic),
@@ -183,7 +188,10 @@ impl Core {
                 self.fetch_at = Some(Duration::ZERO);
             }
             Input::BatchStored { key, bytes } => self.on_batch_stored(&key, bytes),
-            Input::BatchSealed(batch) => self.batches.sealed(batch, self.setup.me, &self.setup.committee),
+            Input::BatchSealed(batch) => {
+                self.undurable.stored(batch.key(self.setup.me));
+                self.batches.sealed(batch, self.setup.me, &self.setup.committee);
+            }
             Input::BatchHandedToKernel { sequence, peer } => {
                 self.batches.handed(sequence, peer, self.setup.me, &self.setup.committee);
             }
@@ -222,6 +230,7 @@ impl Core {
         self.pump_fetches();
         self.pump_peers();
         self.announce_own();
+        self.settle_durable();
         self.out.arm();
         Ok(())
     }

@@ -33,6 +33,11 @@ impl Output {
         token
     }
 
+    /// Whether something is written with this step.
+    pub fn writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     /// Does something after the writes of this step were handed over.
     pub fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
@@ -68,7 +73,7 @@ impl Output {
             writes = rest;
         }
         let token = self.synced.take();
-        if !writes.is_empty() {
+        if !writes.is_empty() || token.is_some() {
             effects.push(Effect::Persist { writes, sync: token.is_some(), token });
         }
         effects.append(&mut self.effects);

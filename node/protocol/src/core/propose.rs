@@ -12,7 +12,7 @@ use super::Core;
 use super::pacemaker::Readiness;
 use crate::commit::index::vote_of;
 use crate::dag::graph::Vertex;
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::Token;
 use crate::types::{BatchRef, BlockCore, BlockRef, Round, VerifiedBlock};
 
@@ -69,11 +69,10 @@ impl Core {
             end_epoch: false,
         };
         let block = VerifiedBlock::sign(core, votes, &self.setup.committee, &self.setup.key);
-        if std::mem::take(&mut self.own.never_signed) {
-            self.out.write(Write::ClearNeverSigned);
-        }
-        self.out.write(Write::Block(block.clone()));
-        let token = self.out.sync();
+        let first = std::mem::take(&mut self.own.never_signed);
+        let (cover, replaces) = (Some(self.cover(block.reference())), self.own.given_up.take());
+        self.out.write(Write::Own(OwnWrite { block: block.clone(), cover, first, replaces }));
+        let token = self.begin_durable_point();
         self.own.in_flight = Some((token, block));
         let now = self.now.monotonic;
         self.pacemaker.limiter.spend(now);
@@ -90,8 +89,9 @@ impl Core {
         if !whole && block.round() > self.graph.gc_round() {
             return;
         }
-        self.out.write(Write::Block(block.clone()));
-        let token = self.out.sync();
+        // It may have left already, so nothing that is lost from now on could prove that it did not: no cover.
+        self.out.write(Write::Own(OwnWrite { block: block.clone(), cover: None, first: false, replaces: None }));
+        let token = self.begin_durable_point();
         self.own.in_flight = self.own.held.take().map(|block| (token, block));
     }
 
@@ -102,7 +102,9 @@ impl Core {
 
     /// Our block is durable: now it counts and leaves.
     pub(super) fn on_persisted(&mut self, token: Token) -> Result<(), Halt> {
-        let Some((_, block)) = self.own.in_flight.take_if(|(waiting, _)| *waiting == token) else { return Ok(()) };
+        let block = self.own.in_flight.take_if(|(waiting, _)| *waiting == token);
+        self.end_durable_point(token, block.is_some());
+        let Some((_, block)) = block else { return Ok(()) };
         self.own.last = Some(block.clone());
         let news = self.tally.observe(&block, self.ledger.index);
         self.records.voted(news);

@@ -4,6 +4,7 @@ mod byzantine;
 mod calm;
 mod crashes;
 mod partitions;
+mod restarts;
 
 use rorqual_config::AuthorityIndex;
 

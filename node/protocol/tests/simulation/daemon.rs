@@ -164,6 +164,10 @@ impl Daemon {
                 out.oracle.record(self.me, delivery);
             }
         }
+        let named = writes.iter().find_map(|write| match write {
+            Write::Own(own) => Some(own.block.round()),
+            _ => None,
+        });
         let mut at = disk.append(out.now, Record::Writes(writes), &mut out.random);
         let mut mark = None;
         if sync {
@@ -171,7 +175,7 @@ impl Daemon {
             (at, mark) = (done, Some(covers));
         }
         if token.is_some() || mark.is_some() {
-            out.schedule(at, Event::Durable { node: self.me, life: self.life, token, mark });
+            out.schedule(at, Event::Durable { node: self.me, life: self.life, token, mark, named });
         }
     }
 

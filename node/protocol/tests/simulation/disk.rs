@@ -8,7 +8,7 @@ use rorqual_config::{AuthorityIndex, Digest};
 use rorqual_protocol::types::{
     BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock,
 };
-use rorqual_protocol::{Recovered, Write};
+use rorqual_protocol::{Cover, OwnWrite, Recovered, Write};
 
 use super::Time;
 use crate::random::Random;
@@ -41,19 +41,21 @@ impl<T> Log<T> {
 pub struct Mark {
     records: usize,
     payload: usize,
+    named: Round,
 }
 
 /// What the disk knows, indexed. Rebuilt from the logs after a crash.
 #[derive(Default)]
 struct Index {
     blocks: BTreeMap<BlockRef, VerifiedBlock>,
-    /// The newest block written for each author and round.
-    slots: BTreeMap<(AuthorityIndex, Round), BlockRef>,
+    /// The newest own block written for each round.
+    own: BTreeMap<Round, BlockRef>,
     commits: BTreeMap<CommitIndex, Arc<Delivery>>,
     certificates: BTreeMap<CommitIndex, Arc<Certificate>>,
     snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
     executed: BTreeMap<CommitIndex, Digest>,
     signed: bool,
+    cover: Option<Cover>,
     /// Each with its place in the log.
     payload: BTreeMap<BatchKey, (usize, BatchRef)>,
     committed: BTreeSet<BlockRef>,
@@ -68,6 +70,9 @@ pub struct Disk {
     /// The disk works on one thing after another.
     busy_until: Time,
     sync_done: Time,
+    /// The own round that the safety record names, and the one that no loss of power takes away.
+    named: Round,
+    named_synced: Round,
 }
 
 impl Disk {
@@ -79,7 +84,14 @@ impl Disk {
             positions: BTreeMap::new(),
             busy_until: 0,
             sync_done: 0,
+            named: Round(0),
+            named_synced: Round(0),
         }
+    }
+
+    /// The safety record names an own block: the kernel has it.
+    pub fn name(&mut self, round: Round) {
+        self.named = self.named.max(round);
     }
 
     /// Appends a record; says when it is applied.
@@ -98,13 +110,15 @@ impl Disk {
     pub fn sync(&mut self, applied_at: Time, random: &mut Random) -> (Time, Mark) {
         let delay = if random.chance(3) { random.between(2_000, 20_000) } else { random.between(100, 600) };
         self.sync_done = (applied_at + delay).max(self.sync_done + 1);
-        let mark = Mark { records: self.records.entries.len(), payload: self.payload.applied(applied_at) };
+        let mark =
+            Mark { records: self.records.entries.len(), payload: self.payload.applied(applied_at), named: self.named };
         (self.sync_done, mark)
     }
 
     pub fn synced(&mut self, mark: Mark) {
         self.records.synced = self.records.synced.max(mark.records);
         self.payload.synced = self.payload.synced.max(mark.payload);
+        self.named_synced = self.named_synced.max(mark.named);
     }
 
     /// Writes payload; says when it can be read, or nothing if it was there already.
@@ -132,12 +146,18 @@ impl Disk {
         let payload = random.between(self.payload.synced as u64, self.payload.entries.len() as u64) as usize;
         self.truncate(records, payload);
         (self.records.synced, self.payload.synced) = (records, payload);
+        // One slot of two is written at a time: what was synced stays.
+        self.named = if random.chance(50) { self.named } else { self.named_synced };
     }
 
     /// Goes back to an old copy of itself, as a restored backup does.
     pub fn roll_back(&mut self, records: usize) {
         let payload = self.payload.entries.len();
         self.truncate(records.min(self.records.entries.len()), payload);
+        // The safety record is as old as everything else: only what peers know can tell.
+        let last = self.index.own.last_key_value().map_or(Round(0), |(round, _)| *round);
+        self.named = self.named.min(last.previous());
+        self.named_synced = self.named;
     }
 
     pub fn length(&self) -> usize {
@@ -161,6 +181,7 @@ impl Disk {
     /// A process opens its store: what the store recovered from its log is written anew and synced before it is used.
     pub fn open(&mut self) {
         (self.records.synced, self.payload.synced) = (self.records.entries.len(), self.payload.entries.len());
+        self.named_synced = self.named;
     }
 
     /// What a loss of power could take away that an own block, once it has left, stands for: itself, its parents, the
@@ -260,13 +281,18 @@ impl Disk {
         let gc_round = index.commits.get(&after).map_or(Round(0), |d| d.commit.leader_round.minus(gc_depth));
         let delivered = self.delivered();
         let own = self.own_batches(me).into_values();
-        let last = index.slots.range(..=(me, Round(u64::MAX))).next_back().filter(|((author, _), _)| *author == me);
+        let mut ours = index.own.values().rev().filter_map(|reference| index.blocks.get(reference)).cloned();
+        let mut next = || ours.next();
+        let (own_last, own_before) = (next(), next());
+        assert!(own_last.as_ref().map_or(Round(0), VerifiedBlock::round) >= self.named, "{me:?} lost what it signed");
         let mut recovered = Recovered {
             never_signed: !index.signed,
             commits: index.commits.range(after.next()..).map(|(_, d)| (**d).clone()).collect(),
             blocks: index.blocks.values().filter(|b| b.round() > gc_round).cloned().collect(),
-            own_last: last.and_then(|(_, reference)| index.blocks.get(reference)).cloned(),
-            completed: Round(0),
+            own_last,
+            own_before,
+            completed: self.named,
+            cover: index.cover.clone(),
             absent: Vec::new(),
             own_batches: own.filter(|batch| !delivered.contains(&batch.key(me))).collect(),
             certificate: index.certificates.last_key_value().map(|(_, c)| (**c).clone()),
@@ -279,8 +305,8 @@ impl Disk {
                 .collect(),
             snapshot,
         };
-        recovered.absent = recovered.payload_of_last();
-        recovered.absent.retain(|key| !self.has_payload(key));
+        let covered = index.cover.iter().flat_map(|cover| &cover.payload);
+        recovered.absent = covered.filter(|key| !self.has_payload(key)).copied().collect();
         recovered
     }
 }
@@ -295,7 +321,7 @@ enum Name {
 fn names(record: &Record) -> Vec<Name> {
     let Record::Writes(writes) = record else { return Vec::new() };
     let name = |write: &Write| match write {
-        Write::Block(block) => Some(Name::Block(block.reference())),
+        Write::Block(block) | Write::Own(OwnWrite { block, .. }) => Some(Name::Block(block.reference())),
         Write::Commit(delivery) => Some(Name::Commit(delivery.commit.index)),
         _ => None,
     };
@@ -315,9 +341,19 @@ impl Index {
     fn write(&mut self, write: &Write) {
         match write {
             Write::Block(block) => {
-                self.slots.insert((block.author(), block.round()), block.reference());
                 self.blocks.insert(block.reference(), block.clone());
             }
+            Write::Own(own) => {
+                if let Some(given_up) = &own.replaces {
+                    self.own.remove(&given_up.round);
+                    self.blocks.remove(given_up);
+                }
+                self.own.insert(own.block.round(), own.block.reference());
+                self.blocks.insert(own.block.reference(), own.block.clone());
+                self.signed |= own.first;
+                self.cover = own.cover.clone();
+            }
+            Write::Uncover => self.cover = None,
             Write::Commit(delivery) => {
                 self.committed.extend(&delivery.commit.blocks);
                 self.commits.insert(delivery.commit.index, delivery.clone());
@@ -328,7 +364,6 @@ impl Index {
             Write::Snapshot { index, bytes } => {
                 self.snapshots.insert(*index, bytes.clone());
             }
-            Write::ClearNeverSigned => self.signed = true,
         }
     }
 }

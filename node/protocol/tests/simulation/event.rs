@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use rorqual_config::AuthorityIndex;
-use rorqual_protocol::types::BatchKey;
+use rorqual_protocol::types::{BatchKey, Round};
 use rorqual_protocol::{Input, Token};
 
 use super::Time;
@@ -21,7 +21,7 @@ pub enum Event {
     /// A timer; only the newest one counts.
     Wake { node: AuthorityIndex, life: u64, version: u64 },
     /// The disk has done what it was asked for.
-    Durable { node: AuthorityIndex, life: u64, token: Option<Token>, mark: Option<Mark> },
+    Durable { node: AuthorityIndex, life: u64, token: Option<Token>, mark: Option<Mark>, named: Option<Round> },
     /// Payload can be read.
     Stored { node: AuthorityIndex, life: u64, key: BatchKey },
     /// The shell has something to tell its core.

@@ -16,6 +16,7 @@ pub mod payload;
 pub mod plan;
 pub mod puppet;
 pub mod requests;
+pub mod rootless;
 pub mod serve;
 pub mod withholder;
 pub mod world;

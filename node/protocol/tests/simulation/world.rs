@@ -203,8 +203,10 @@ impl World {
         let out = &mut self.out;
         match event {
             Event::Wake { version, .. } => daemon.wake(version, disk, out),
-            Event::Durable { token, mark, .. } => {
+            Event::Durable { token, mark, named, .. } => {
                 mark.into_iter().for_each(|mark| disk.synced(mark));
+                // The safety record names the block before the core hears that it is durable.
+                named.into_iter().for_each(|round| disk.name(round));
                 if let Some(token) = token {
                     daemon.step(rorqual_protocol::Input::Persisted(token), disk, out);
                 }

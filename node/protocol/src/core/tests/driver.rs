@@ -9,7 +9,7 @@ use rorqual_config::{AuthorityIndex, Committee, Digest, ProtocolParameters};
 
 use crate::certificate::check::VerifiedRange;
 use crate::core::{Core, Setup};
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Cover, Effect, Halt, Write};
 use crate::input::{Input, Now, Recovered};
 use crate::testing::{committee_with, key};
 use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
@@ -19,6 +19,9 @@ use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Deliv
 pub struct Disk {
     pub never_signed: bool,
     pub blocks: BTreeMap<BlockRef, VerifiedBlock>,
+    pub cover: Option<Cover>,
+    /// What the safety record says.
+    pub completed: Round,
     pub commits: BTreeMap<CommitIndex, Arc<Delivery>>,
     pub certificates: BTreeMap<CommitIndex, Arc<Certificate>>,
     pub snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
@@ -129,8 +132,10 @@ impl Cluster {
             commits: disk.commits.range(from.next()..).map(|(_, delivery)| (**delivery).clone()).collect(),
             blocks: disk.blocks.values().cloned().collect(),
             own_last: disk.blocks.values().rfind(own).cloned(),
+            own_before: disk.blocks.values().filter(own).rev().nth(1).cloned(),
             own_batches: disk.own_batches.values().filter(|b| !delivered.contains(&b.key(me))).copied().collect(),
-            completed: Round(0),
+            completed: disk.completed,
+            cover: disk.cover.clone(),
             absent: Vec::new(),
             certificate: disk.certificates.last_key_value().map(|(_, certificate)| (**certificate).clone()),
             executed,
@@ -139,7 +144,12 @@ impl Cluster {
     }
 
     pub fn start(&mut self, node: usize) -> Result<(), Halt> {
-        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock())?;
+        self.start_from(node, self.recovered(node))
+    }
+
+    /// Starts a node with what a test makes of its disk.
+    pub fn start_from(&mut self, node: usize, recovered: Recovered) -> Result<(), Halt> {
+        let (core, effects) = Core::recover(self.setup(node), recovered, self.clock())?;
         self.nodes[node].core = Some(core);
         self.nodes[node].halted = None;
         self.nodes[node].timer = None;
@@ -215,7 +225,14 @@ impl Cluster {
         if matches!(input, Input::Timer) {
             self.nodes[node].timer = None;
         }
-        let Some(core) = self.nodes[node].core.as_mut() else { return };
+        let Node { core, disk, .. } = &mut self.nodes[node];
+        let Some(core) = core.as_mut() else { return };
+        if let Input::Persisted(token) = &input
+            && let Some((_, block)) = core.own.in_flight.as_ref().filter(|(waiting, _)| waiting == token)
+        {
+            // The safety record names the block before the core hears that it is durable.
+            disk.completed = block.round();
+        }
         let effects = core.step(clock, input);
         self.carry_out(node, effects);
     }
@@ -305,10 +322,16 @@ impl Cluster {
         let disk = &mut self.nodes[node].disk;
         match write {
             Write::Block(block) => drop(disk.blocks.insert(block.reference(), block)),
+            Write::Own(own) => {
+                own.replaces.into_iter().for_each(|reference| drop(disk.blocks.remove(&reference)));
+                disk.never_signed &= !own.first;
+                disk.cover = own.cover;
+                disk.blocks.insert(own.block.reference(), own.block);
+            }
+            Write::Uncover => disk.cover = None,
             Write::Commit(delivery) => drop(disk.commits.insert(delivery.commit.index, delivery)),
             Write::Certificate(certificate) => drop(disk.certificates.insert(certificate.index(), certificate)),
             Write::Snapshot { index, bytes } => drop(disk.snapshots.insert(index, bytes)),
-            Write::ClearNeverSigned => disk.never_signed = false,
         }
     }
 

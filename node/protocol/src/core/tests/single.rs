@@ -8,7 +8,7 @@ use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Committee, Digest, ProtocolParameters};
 
 use crate::core::{Core, Setup};
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::{Input, Now, Recovered, Tip};
 use crate::testing::{committee_with, key};
 use crate::types::{
@@ -82,7 +82,7 @@ impl Single {
             match effect {
                 Effect::Persist { writes, token, .. } => {
                     for write in writes {
-                        if let Write::Block(block) = write {
+                        if let Write::Block(block) | Write::Own(OwnWrite { block, .. }) = write {
                             self.blocks.insert(block.reference(), block);
                         }
                     }
