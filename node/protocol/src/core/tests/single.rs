@@ -39,7 +39,10 @@ impl Single {
     }
 
     pub fn with(me: usize, n: usize, rules: ProtocolParameters, parameters: ConsensusParameters) -> Self {
-        let committee = committee_with(n, rules);
+        Self::among(me, committee_with(n, rules), parameters)
+    }
+
+    pub fn among(me: usize, committee: Arc<Committee>, parameters: ConsensusParameters) -> Self {
         let author = AuthorityIndex(me as u16);
         let setup = Setup { committee: committee.clone(), me: author, key: key(me), parameters };
         let recovered = Recovered { never_signed: true, ..Recovered::default() };
