@@ -7,3 +7,6 @@ pub mod linearize;
 pub mod rule;
 pub mod schedule;
 pub mod window;
+
+#[cfg(test)]
+mod stakes_tests;

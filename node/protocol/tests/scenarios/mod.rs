@@ -3,7 +3,11 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod defaults;
+mod execution;
+mod malformed;
 mod partitions;
+mod stakes;
 
 use rorqual_config::AuthorityIndex;
 

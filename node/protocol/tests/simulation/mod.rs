@@ -8,6 +8,7 @@ pub mod event;
 pub mod executor;
 pub mod faults;
 pub mod liar;
+pub mod malformer;
 pub mod message;
 pub mod network;
 pub mod oracle;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod puppet;
 pub mod requests;
 pub mod serve;
+pub mod verifier;
 pub mod withholder;
 pub mod world;
 
