@@ -93,6 +93,26 @@ fn a_range_is_believed_with_v_signers_and_not_with_fewer() {
 }
 
 #[test]
+fn the_blocks_of_a_range_are_those_under_its_roots() {
+    let committee = committee();
+    let named: Vec<_> = (0..3).map(|author| voting(&committee, author, Vec::new()).reference()).collect();
+    let mut last = commit(2, Digest::default());
+    (last.blocks_root, last.blocks) = (merkle::root(&named), named);
+    let certificate = certificate(&committee, &last, &[0]);
+    let verify =
+        |commit: &Commit| VerifiedRange::verify_commits(std::slice::from_ref(commit), &certificate, &committee);
+    assert!(verify(&last).is_ok());
+    // The digest binds the root and not the list.
+    let mut swapped = last.clone();
+    swapped.blocks.swap(0, 1);
+    assert_eq!(swapped.digest(), last.digest());
+    assert!(verify(&swapped).is_err());
+    let mut fewer = last.clone();
+    fewer.blocks.pop();
+    assert!(verify(&fewer).is_err());
+}
+
+#[test]
 fn every_signer_is_a_member_once_in_order_and_for_this_commit_and_epoch() {
     let (committee, commit) = (committee(), commit(3, Digest::default()));
     let whole = certificate(&committee, &commit, &[0, 1, 2]);

@@ -9,4 +9,6 @@ pub mod schedule;
 pub mod window;
 
 #[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
 mod stakes_tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 
+use super::clock::Clock;
 use super::graph::{Graph, Vertex};
 use super::suspended::{Limits, Suspended};
 use crate::testing::{Drawing, block_core, committee, key};
@@ -91,4 +92,32 @@ fn a_block_that_waits_frees_its_senders_account_when_it_goes() {
         suspended.discard(&block(0, round).reference());
         assert_eq!((freed, suspended.len(), suspended.wanted_len()), (1, 0, 0));
     }
+}
+
+#[test]
+fn the_total_of_blocks_is_four_times_what_one_sender_may_have() {
+    let mut suspended = Suspended::new(7, Limits { blocks: 1, bytes: 1 << 20 });
+    for sender in 0..4 {
+        let change = suspended.insert(AuthorityIndex(sender), block(0, 20 + u64::from(sender)), [PARENT].into());
+        assert_eq!(change.evicted, []);
+    }
+    let change = suspended.insert(AuthorityIndex(5), block(0, 10), [PARENT].into());
+    assert_eq!((change.evicted.len(), suspended.len()), (1, 4));
+}
+
+#[test]
+fn the_clock_counts_stake_at_a_round_or_above() {
+    let drawing = drawn(5);
+    let mut clock = Clock::new(4);
+    let mut observe = |name: &str| {
+        let block = drawing.blocks.iter().find(|block| block.reference() == drawing.at(name)).unwrap();
+        clock.observe(block);
+        [3, 4, 5].map(|round| clock.quorum_at(Round(round), &drawing.committee))
+    };
+    assert_eq!(observe("A4"), [false; 3]);
+    assert_eq!(observe("B5"), [false; 3], "two of four");
+    assert_eq!(observe("C4"), [true, true, false]);
+    assert_eq!(observe("C3"), [true, true, false], "it never goes back");
+    assert_eq!(observe("C5"), [true, true, false]);
+    assert_eq!(observe("A5"), [true; 3]);
 }

@@ -173,7 +173,7 @@ fn the_largest_valid_block_fits_and_nothing_longer_is_decoded() {
     let committee = committee();
     let limit = committee.protocol().max_block_bytes(4);
     let mut largest = core();
-    largest.timestamp_ms = u64::MAX;
+    largest.timestamp_ms = (1 << 62) - 1;
     largest.batches = (1..=4).map(|place| batch((1 << 61) + place, 60)).collect();
     let vote = |place: u64| CommitRef { index: CommitIndex((1 << 61) + place), digest: Digest::default() };
     assert_eq!(refusal(largest, (1..=3).map(vote).collect()), None);

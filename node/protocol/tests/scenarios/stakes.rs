@@ -24,7 +24,9 @@ fn members_of_unequal_stake_crash_and_return() {
     sweep(&[(4, 8), (7, 2)], plan, |_| ());
 }
 
-/// As many equivocators as their stake allows, and one of the others dies for a moment.
+/// As many equivocators as their stake allows, though no more than a third of the members, and one of the others dies for a
+/// moment. (Leaders go round by member and not by stake. With more liars among the members no three leaders in a row need be
+/// honest, and a slot that is left undecided may wait as long as they go on.)
 #[test]
 fn members_of_unequal_stake_equivocate() {
     let plan = |plan: &mut Plan| {
@@ -36,7 +38,7 @@ fn members_of_unequal_stake_equivocate() {
         for member in &members {
             let mut more = liars;
             more.insert(*member);
-            if committee.stake_of(&more) <= committee.max_faulty() {
+            if committee.stake_of(&more) <= committee.max_faulty() && more.len() <= (plan.size - 1) / 3 {
                 liars = more;
             }
         }

@@ -169,6 +169,26 @@ fn after_too_many_rounds_without_a_commit_blocks_are_empty() {
 }
 
 #[test]
+fn a_node_that_is_late_names_payload_in_one_block_of_four() {
+    let rules = ProtocolParameters { max_batches_per_block: 1, ..ProtocolParameters::default() };
+    // Nobody references its blocks yet, which is another rule.
+    let parameters = ConsensusParameters { propagation_limit: 100, ..ConsensusParameters::default() };
+    let mut single = Single::with(0, 4, rules, parameters);
+    single.hold_writes = true;
+    single.connect_all();
+    let ahead = single.rounds_without_us(&[1, 2, 3], 12);
+    single.take(&ahead);
+    for _ in 0..30 {
+        single.seal();
+    }
+    single.release_writes();
+    let carrying: Vec<u64> = single.own_rounds().iter().map(|round| round.0).collect();
+    let carrying: Vec<u64> = carrying.into_iter().filter(|round| !single.own(*round).batches().is_empty()).collect();
+    // A quorum is above every round up to 11, and at 12 it is not.
+    assert_eq!(carrying[..3], [4, 8, 12], "{carrying:?}");
+}
+
+#[test]
 fn a_block_carries_the_wall_clock_and_not_the_time_of_the_block_before() {
     let mut single = Single::new(0, ProtocolParameters::default());
     single.connect_all();

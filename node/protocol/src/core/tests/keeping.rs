@@ -49,6 +49,23 @@ fn a_snapshot_is_written_once_execution_has_passed_it_and_not_before() {
 }
 
 #[test]
+fn an_own_block_is_written_with_a_sync_and_leaves_only_then() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2, 3], 4);
+    let own = single.own_rounds().len();
+    let mut synced = 0;
+    for effect in &single.effects {
+        let Effect::Persist { writes, sync, token } = effect else { continue };
+        let named = |write: &Write| matches!(write, Write::Block(block) if block.author().0 == 0);
+        assert_eq!((*sync, token.is_some()), (writes.iter().any(named), *sync), "others wait for no sync");
+        synced += usize::from(*sync);
+    }
+    assert_eq!(synced, own);
+}
+
+#[test]
 fn nothing_is_voted_for_again_before_its_payload_is_seen_again() {
     let rules = ProtocolParameters { gc_depth: 40, checkpoint_interval: 20, ..ProtocolParameters::default() };
     let mut cluster = Cluster::new(4, rules);

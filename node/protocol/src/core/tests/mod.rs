@@ -1,6 +1,7 @@
 //! Whole cores.
 
 mod bounds;
+mod certified;
 mod choosing;
 mod cluster;
 mod commits;
@@ -9,8 +10,8 @@ mod keeping;
 mod own_batches;
 mod pacing;
 mod probation;
-mod ranges;
 mod restarts;
 mod single;
+mod subscriptions;
 mod voting;
 mod waiting;

@@ -173,6 +173,28 @@ fn a_round_is_filled_by_a_quorum_of_stake_with_our_own_block_of_it() {
 }
 
 #[test]
+fn the_wait_for_a_leader_begins_when_the_round_is_filled() {
+    for heavy in [false, true] {
+        let mut single = busy();
+        single.withhold_payload = true;
+        // Member 1 leads and is silent. The second of the others, or its payload, comes late.
+        let three = if heavy { single.with_batches(3, 1, vec![batch(1)]) } else { single.block(3, 1, &[]) };
+        let two = single.block(2, 1, &[]);
+        single.take(&[two]);
+        if heavy {
+            single.take(std::slice::from_ref(&three));
+        }
+        single.advance(40 * MS);
+        if heavy {
+            single.input(Input::BatchStored { key: batch(1).key(AuthorityIndex(3)), bytes: 10 });
+        } else {
+            single.take(std::slice::from_ref(&three));
+        }
+        proceeds_after(&mut single, 50 * MS);
+    }
+}
+
+#[test]
 fn listeners_and_witnesses_of_our_past_are_counted_in_stake() {
     let committee = committee_of(&[1, 2, 3, 4], ProtocolParameters::default());
     let new = || Single::among(0, committee.clone(), ConsensusParameters::default());

@@ -1,5 +1,6 @@
 //! Certified ranges at one core: what is believed, applied and voted for. Member 1 decides, member 0 is told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::certificate::tally::Tally;
 use crate::effect::Halt;
 use crate::input::Input;
 use crate::testing::{block_core, key};
-use crate::types::{Commit, CommitIndex, Delivery, Round, VerifiedBlock};
+use crate::types::{BlockRef, Commit, CommitIndex, Delivery, Round, VerifiedBlock};
 
 /// A member that has decided a few commits together with 2 and 3, and one that has seen nothing of it.
 fn donor_and_stranger() -> (Single, Single) {
@@ -68,6 +69,23 @@ fn a_range_is_applied_and_only_its_last_commit_is_voted_for() {
     assert_eq!(stranger.delivered, donor.delivered[..5].to_vec());
     assert_eq!(stranger.core.records.take_votes(99), [donor.delivered[4].commit.reference()]);
     assert_eq!(stranger.halted, None);
+}
+
+#[test]
+fn a_block_that_waits_for_what_a_range_brings_is_linked_with_it() {
+    let (donor, mut stranger) = donor_and_stranger();
+    let of_range: BTreeSet<BlockRef> =
+        donor.delivered[..3].iter().flat_map(|delivery| delivery.commit.blocks.iter().copied()).collect();
+    let follows = |block: &&VerifiedBlock| {
+        let brought = |parent: &BlockRef| parent.round == Round(0) || of_range.contains(parent);
+        block.round() > Round(1) && !of_range.contains(&block.reference()) && block.parents().iter().all(brought)
+    };
+    let child = donor.blocks.values().find(follows).expect("other blocks of the leader's round").clone();
+    stranger.take(std::slice::from_ref(&child));
+    assert_eq!(stranger.core.status().footprint.suspended, 1);
+    show(&mut stranger, range(&donor, commits(&donor, 1..=3), &[2, 3]));
+    assert!(stranger.core.graph.get(&child.reference()).is_some());
+    assert_eq!(stranger.core.status().footprint.suspended, 0);
 }
 
 #[test]
