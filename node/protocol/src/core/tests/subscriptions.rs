@@ -1,11 +1,13 @@
 //! Who gets which of our blocks, and what we say when asked about ourselves. Member 0 is the core.
 
+use std::time::Duration;
+
 use rorqual_config::{AuthorityIndex, ProtocolParameters};
 
 use super::single::Single;
 use crate::effect::Effect;
 use crate::input::Input;
-use crate::types::Round;
+use crate::types::{Round, VerifiedBlock};
 
 const ONE: AuthorityIndex = AuthorityIndex(1);
 
@@ -92,4 +94,23 @@ fn a_tip_is_our_last_block_and_the_highest_of_the_asker() {
     assert_eq!(tip.yours.as_ref(), single.core.clock.highest_by(ONE));
     assert_eq!((tip.gc_round, tip.last_commit), (Round(0), single.core.status().last_commit));
     assert!(tip.yours.is_some() && tip.last_commit.0 > 0);
+}
+
+#[test]
+fn a_peer_that_goes_on_without_a_block_is_pushed_it() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    single.seal();
+    let first: Vec<VerifiedBlock> = (1..4).map(|author| single.block(author, 1, &[])).collect();
+    single.take(&first);
+    single.advance(Duration::from_millis(5));
+    let second = [single.block(1, 2, &[3]), single.block(2, 2, &[3]), single.block(3, 2, &[])];
+    single.take(&second);
+    assert_eq!(single.own_round(), Round(3));
+    let left_out = first[2].reference();
+    let pushed = single.effects.iter().filter_map(|effect| match effect {
+        Effect::SendHistory { peer, blocks } => blocks.iter().any(|b| b.reference() == left_out).then_some(peer.0),
+        _ => None,
+    });
+    assert_eq!(pushed.collect::<Vec<_>>(), [1, 2], "its author has it");
 }
