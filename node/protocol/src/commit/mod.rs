@@ -7,3 +7,8 @@ pub mod linearize;
 pub mod rule;
 pub mod schedule;
 pub mod window;
+
+#[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
+mod stakes_tests;

@@ -6,3 +6,6 @@ pub mod graph;
 pub mod payload;
 pub mod reach;
 pub mod suspended;
+
+#[cfg(test)]
+mod bounds_tests;

@@ -317,3 +317,7 @@ fn malformed(rule: &'static str) -> Result<(), BlockError> {
 #[cfg(test)]
 #[path = "block_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "block_bounds_tests.rs"]
+mod bounds;

@@ -3,8 +3,12 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod defaults;
+mod execution;
+mod malformed;
 mod partitions;
 mod restarts;
+mod stakes;
 
 use rorqual_config::AuthorityIndex;
 

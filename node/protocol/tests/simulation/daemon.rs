@@ -274,10 +274,19 @@ impl Daemon {
         self.execute(disk, out);
     }
 
-    fn execute(&mut self, disk: &mut Disk, out: &mut Outside) {
-        while let Some((delivery, state)) = self.executor.execute(disk) {
+    /// Begins with the next commit whose payload is all here, if execution has nothing else to do.
+    fn execute(&mut self, disk: &Disk, out: &mut Outside) {
+        if self.executor.begin(disk) {
+            let takes = out.pace.draw(&mut out.random);
+            out.after(takes, Event::Apply { node: self.me, life: self.life });
+        }
+    }
+
+    pub fn apply(&mut self, disk: &mut Disk, out: &mut Outside) {
+        if let Some((delivery, state)) = self.executor.finish() {
             self.executed(&delivery, state, disk, out);
         }
+        self.execute(disk, out);
     }
 
     fn executed(

@@ -26,6 +26,8 @@ pub enum Event {
     Stored { node: AuthorityIndex, life: u64, key: BatchKey },
     /// The shell has something to tell its core.
     Local { node: AuthorityIndex, life: u64, input: Box<Input> },
+    /// Execution has done its work on a commit.
+    Apply { node: AuthorityIndex, life: u64 },
     /// Time to ask (again) for payload.
     Ask { node: AuthorityIndex, life: u64, key: BatchKey },
     /// A request has had its time.

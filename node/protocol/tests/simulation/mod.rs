@@ -8,6 +8,7 @@ pub mod event;
 pub mod executor;
 pub mod faults;
 pub mod liar;
+pub mod malformer;
 pub mod message;
 pub mod network;
 pub mod oracle;
@@ -18,6 +19,7 @@ pub mod puppet;
 pub mod requests;
 pub mod rootless;
 pub mod serve;
+pub mod verifier;
 pub mod withholder;
 pub mod world;
 

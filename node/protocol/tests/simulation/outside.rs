@@ -7,9 +7,11 @@ use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::Input;
 
 use super::event::{Event, Queue};
+use super::executor::Pace;
 use super::message::Message;
 use super::network::Network;
 use super::oracle::Oracle;
+use super::verifier::Verifier;
 use super::{MILLISECOND, Time};
 use crate::random::Random;
 
@@ -20,6 +22,9 @@ pub struct Outside {
     pub random: Random,
     pub network: Network,
     pub oracle: Oracle,
+    pub verifier: Verifier,
+    /// How long execution takes.
+    pub pace: Pace,
     /// Hash of everything that happened.
     trace: DefaultHasher,
     /// Tell what happens on standard error.
@@ -30,7 +35,8 @@ impl Outside {
     pub fn new(committee: Arc<Committee>, random: Random, network: Network, oracle: Oracle) -> Self {
         let verbose = std::env::var_os("RORQUAL_TRACE").is_some();
         let (queue, trace) = (Queue::default(), DefaultHasher::new());
-        Self { now: 0, committee, queue, random, network, oracle, trace, verbose }
+        let (verifier, pace) = (Verifier::new(committee.clone()), Pace::default());
+        Self { now: 0, committee, queue, random, network, oracle, verifier, pace, trace, verbose }
     }
 
     pub fn schedule(&mut self, at: Time, event: Event) {
@@ -54,6 +60,8 @@ impl Outside {
         }
         for block in message.blocks() {
             self.oracle.left(from, block);
+            let passes = self.oracle.is_byzantine(from) || self.verifier.accepts(block);
+            assert!(passes, "{from:?} passes on {block:?}, which is not valid");
         }
         let generation = self.network.generation(from, to);
         let arrival = self.network.arrival(self.now, from, to, message.stream(), &mut self.random);

@@ -3,6 +3,7 @@
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, ProtocolParameters};
 
+use super::executor::Pace;
 use super::faults::Fault;
 use super::network::Delays;
 use super::puppet::Mischief;
@@ -20,9 +21,12 @@ pub enum Role {
 pub struct Plan {
     pub seed: u64,
     pub size: usize,
+    /// One a member.
+    pub stakes: Vec<u64>,
     pub protocol: ProtocolParameters,
     pub parameters: ConsensusParameters,
     pub delays: Delays,
+    pub pace: Pace,
     pub faulty: Vec<(AuthorityIndex, Role)>,
     pub faults: Vec<(Time, Fault)>,
     /// A batch for every node in this interval, until then.
@@ -41,9 +45,11 @@ impl Plan {
         Self {
             seed,
             size,
+            stakes: vec![1; size],
             protocol: ProtocolParameters { gc_depth: 60, checkpoint_interval: 16, ..ProtocolParameters::default() },
             parameters: ConsensusParameters { catch_up_batch: 20, ..ConsensusParameters::default() },
             delays: Delays { low: MILLISECOND, high: 4 * MILLISECOND, slow_chance: 0, slow: 0 },
+            pace: Pace::default(),
             faulty: Vec::new(),
             faults: Vec::new(),
             load_every: 15 * MILLISECOND,

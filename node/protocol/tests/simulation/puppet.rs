@@ -31,6 +31,11 @@ pub trait Mischief {
         true
     }
 
+    /// Whether all its blocks obey the rules of form, as those of most liars do.
+    fn is_valid(&self) -> bool {
+        true
+    }
+
     /// Whether it names payload in its blocks.
     fn has_payload(&self) -> bool {
         false
@@ -135,7 +140,7 @@ impl Puppet {
     }
 
     fn take(&mut self, sender: AuthorityIndex, block: VerifiedBlock, out: &mut Outside) {
-        if self.blocks.contains_key(&block.reference()) {
+        if self.blocks.contains_key(&block.reference()) || !out.verifier.accepts(&block) {
             return;
         }
         let missing: Vec<BlockRef> = block.parents().iter().filter(|p| !self.knows(p)).copied().collect();
@@ -194,11 +199,20 @@ impl Puppet {
         }
         let draft = self.draft(base.next(), out);
         let made = self.mischief.make(draft, out);
-        if let Some((first, _)) = made.first() {
+        let valid: Vec<bool> = made.iter().map(|(block, _)| out.verifier.accepts(block)).collect();
+        assert!(
+            !self.mischief.is_valid() || valid.iter().all(|valid| *valid),
+            "a liar that keeps to the form does not"
+        );
+        let first = made.iter().zip(&valid).find(|(_, valid)| **valid);
+        if let Some(((first, _), _)) = first {
             self.own = first.reference();
         }
-        for (block, peers) in made {
-            self.keep(block.clone());
+        for ((block, peers), valid) in made.into_iter().zip(valid) {
+            // Nobody can build on a block that is not valid.
+            if valid {
+                self.keep(block.clone());
+            }
             for peer in peers {
                 self.shown.entry(peer).or_default().push(block.clone());
                 out.send(self.me, peer, Message::Own(block.clone()));

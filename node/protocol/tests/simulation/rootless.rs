@@ -19,18 +19,16 @@ pub struct Rootless {
 }
 
 impl Rootless {
-    fn buried_round(round: Round, out: &mut Outside) -> Round {
+    /// A round that some have collected and others have not; none while nobody has collected anything.
+    fn buried_round(round: Round, out: &mut Outside) -> Option<Round> {
         // Leaders are committed about three rounds late.
         let collected = round.minus(out.committee.protocol().gc_depth + 3);
-        collected.minus(3).plus(out.random.below(7)).max(Round(1)).min(round.minus(2))
+        (collected > Round(3)).then(|| collected.minus(3).plus(out.random.below(7)).min(round.minus(2)))
     }
 
     /// The draft with another own parent.
     fn uproot(&self, mut draft: Draft, out: &mut Outside) -> Option<VerifiedBlock> {
-        let round = Self::buried_round(draft.core.round, out);
-        if round.0 < 1 || round >= draft.core.round.previous() {
-            return None;
-        }
+        let round = Self::buried_round(draft.core.round, out)?;
         let mut hidden = draft.core.clone();
         hidden.round = round;
         let author = draft.core.author;

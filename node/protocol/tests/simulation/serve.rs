@@ -17,7 +17,7 @@ impl Daemon {
     pub fn receive(&mut self, sender: AuthorityIndex, message: Message, disk: &mut Disk, out: &mut Outside) {
         match message {
             Message::Own(block) => {
-                if block.author() == sender {
+                if block.author() == sender && takes(sender, &block, out) {
                     self.step(Input::Block { sender, block }, disk, out);
                 }
             }
@@ -37,7 +37,11 @@ impl Daemon {
                 }
             }
             Message::TipQuery { id } => self.step(Input::TipQueried { peer: sender, request: id }, disk, out),
-            Message::Tip(tip) => self.step(Input::PeerTip { peer: sender, tip }, disk, out),
+            Message::Tip(tip) => {
+                if tip.own.iter().chain(&tip.yours).all(|block| takes(sender, block, out)) {
+                    self.step(Input::PeerTip { peer: sender, tip }, disk, out);
+                }
+            }
             Message::Batch(key) => self.take_payload(key, disk, out),
             Message::FetchBatch(key) => {
                 if disk.has_payload(&key) {
@@ -54,7 +58,9 @@ impl Daemon {
 
     fn blocks(&mut self, sender: AuthorityIndex, blocks: Vec<VerifiedBlock>, disk: &mut Disk, out: &mut Outside) {
         for block in blocks {
-            self.step(Input::Block { sender, block }, disk, out);
+            if takes(sender, &block, out) {
+                self.step(Input::Block { sender, block }, disk, out);
+            }
         }
     }
 
@@ -83,6 +89,13 @@ impl Daemon {
         };
         self.step(input, disk, out);
     }
+}
+
+/// Whether the router lets this block of a message through to the core.
+fn takes(sender: AuthorityIndex, block: &VerifiedBlock, out: &mut Outside) -> bool {
+    let valid = out.verifier.accepts(block);
+    assert!(valid || out.oracle.is_byzantine(sender), "honest {sender:?} sends {block:?}, which is not valid");
+    valid
 }
 
 fn serve_blocks(id: u64, refs: &[BlockRef], disk: &Disk) -> Message {

@@ -50,7 +50,7 @@ pub struct Outcome {
 
 impl World {
     pub fn new(mut plan: Plan) -> Self {
-        let committee = members::committee(&vec![1; plan.size], plan.protocol.clone());
+        let committee = members::committee(&plan.stakes, plan.protocol.clone());
         let mut random = Random::new(plan.seed ^ ((plan.size as u64) << 32));
         let byzantine: AuthoritySet = plan.faulty.iter().map(|(author, _)| *author).collect();
         let oracle = Oracle::new(committee.clone(), byzantine);
@@ -63,6 +63,7 @@ impl World {
         let nodes = nodes.collect();
         let network = Network::new(plan.size, plan.delays);
         let mut out = Outside::new(committee.clone(), random, network, oracle);
+        out.pace = plan.pace;
         for (at, fault) in plan.faults.clone() {
             out.schedule(at, Event::Fault(fault));
         }
@@ -188,6 +189,7 @@ impl World {
             | Event::Durable { node, life, .. }
             | Event::Stored { node, life, .. }
             | Event::Local { node, life, .. }
+            | Event::Apply { node, life }
             | Event::Ask { node, life, .. }
             | Event::Expire { node, life, .. } => {
                 if self.nodes[node.usize()].life == life {
@@ -213,6 +215,7 @@ impl World {
             }
             Event::Stored { key, .. } => daemon.stored(key, disk, out),
             Event::Local { input, .. } => daemon.step(*input, disk, out),
+            Event::Apply { .. } => daemon.apply(disk, out),
             Event::Ask { key, .. } => daemon.ask(key, disk, out),
             Event::Expire { request, .. } => daemon.expire(request, disk, out),
             _ => (),

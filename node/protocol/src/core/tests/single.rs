@@ -25,6 +25,8 @@ pub struct Single {
     pub delivered: Vec<Arc<Delivery>>,
     pub hold_writes: bool,
     pub withhold_payload: bool,
+    /// Execution does not report what it has applied.
+    pub hold_execution: bool,
     pub waits: Vec<BatchKey>,
     pub cancelled: Vec<BatchKey>,
     pub halted: Option<Halt>,
@@ -39,7 +41,10 @@ impl Single {
     }
 
     pub fn with(me: usize, n: usize, rules: ProtocolParameters, parameters: ConsensusParameters) -> Self {
-        let committee = committee_with(n, rules);
+        Self::among(me, committee_with(n, rules), parameters)
+    }
+
+    pub fn among(me: usize, committee: Arc<Committee>, parameters: ConsensusParameters) -> Self {
         let author = AuthorityIndex(me as u16);
         let setup = Setup { committee: committee.clone(), me: author, key: key(me), parameters };
         let recovered = Recovered { never_signed: true, ..Recovered::default() };
@@ -55,6 +60,7 @@ impl Single {
             delivered: Vec::new(),
             hold_writes: false,
             withhold_payload: false,
+            hold_execution: false,
             waits: Vec::new(),
             cancelled: Vec::new(),
             halted: None,
@@ -67,7 +73,10 @@ impl Single {
     }
 
     pub fn input(&mut self, input: Input) {
-        let now = Now { monotonic: self.now, wall_ms: self.now.as_millis() as u64 };
+        self.input_at(Now { monotonic: self.now, wall_ms: self.now.as_millis() as u64 }, input);
+    }
+
+    pub fn input_at(&mut self, now: Now, input: Input) {
         if matches!(input, Input::Timer) {
             self.timer = None;
         }
@@ -99,7 +108,9 @@ impl Single {
                 Effect::Deliver(delivery) => {
                     let (index, state) = (delivery.commit.index, Digest::default());
                     self.delivered.push(delivery);
-                    answers.push(Input::Executed { index, state });
+                    if !self.hold_execution {
+                        answers.push(Input::Executed { index, state });
+                    }
                 }
                 Effect::SetTimer(at) => self.timer = Some(at),
                 Effect::Halt(reason) => self.halted = Some(reason),
