@@ -5,6 +5,7 @@ pub mod block;
 pub mod certificate;
 pub mod commit;
 pub mod merkle;
+pub mod range;
 pub mod round;
 
 pub use batch::{BatchKey, BatchRef};

@@ -3,6 +3,8 @@
 mod cluster;
 mod commits;
 mod driver;
+mod extremes;
 mod pacing;
+mod ranges;
 mod restarts;
 mod single;
