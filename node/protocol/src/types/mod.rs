@@ -5,11 +5,11 @@ pub mod block;
 pub mod certificate;
 pub mod commit;
 pub mod merkle;
-pub mod range;
 pub mod round;
 
 pub use batch::{BatchKey, BatchRef};
 pub use block::{BlockCore, BlockError, BlockRef, SignedBlock, VerifiedBlock};
 pub use certificate::{Certificate, Signer};
 pub use commit::{Commit, CommitRef, Delivery};
+pub use rorqual_config::range;
 pub use round::{CommitIndex, Round, Sequence};

@@ -72,3 +72,19 @@ number!(
     Sequence,
     "s"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::super::range::LIMIT;
+    use super::*;
+
+    #[test]
+    fn arithmetic_is_total_and_exact_in_range() {
+        assert_eq!(Round(LIMIT - 1).plus(LIMIT - 1), Round(2 * (LIMIT - 1)));
+        assert_eq!(Round(u64::MAX).plus(u64::MAX), Round(u64::MAX));
+        assert_eq!(Round(u64::MAX).next(), Round(u64::MAX));
+        assert_eq!((Round(0).previous(), Round(0).minus(u64::MAX)), (Round(0), Round(0)));
+        assert_eq!((Round(7).above(Round(4)), Round(4).above(Round(7))), (3, 0));
+        assert!(Round(LIMIT - 1).in_range() && !Round(LIMIT).in_range());
+    }
+}

@@ -3,6 +3,7 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod numbers;
 mod partitions;
 
 use rorqual_config::AuthorityIndex;
