@@ -22,6 +22,8 @@ impl Mischief for Extremist {
             draft.core.batches.push(batch);
         }
         let most = out.committee.protocol().max_votes_per_block as usize;
+        // It has seen its own.
+        draft.votes.retain(|vote| vote.index < CommitIndex(LIMIT - 1));
         draft.votes.truncate(most - 1);
         draft.votes.push(CommitRef { index: CommitIndex(LIMIT - 1), digest: Digest::default() });
         let (block, peers) = (draft.clone().sign(out), draft.peers);
