@@ -1,7 +1,7 @@
 //! Clients that keep no rule: closed in bounded time, at bounded cost, with the reason, and counted; the others go on.
 
-use rorqual_client::frames::{MAX_QUESTIONS, ReadKey};
 use rorqual_client::Refusal;
+use rorqual_client::frames::{MAX_QUESTIONS, ReadKey};
 use rorqual_client::submission::Ticket;
 use rorqual_protocol::types::range::LIMIT;
 use rorqual_protocol::types::{BatchKey, Sequence};
