@@ -13,6 +13,7 @@ pub mod http;
 pub mod integrity;
 pub mod metrics;
 pub mod node;
+pub mod panics;
 pub mod peers;
 pub mod schema;
 pub mod sync;

@@ -1,7 +1,8 @@
 //! The composition root: the only file that makes channels and spawns rooms.
 //!
 //! [`Node::open`] opens the data directory (blocking, before there is a runtime), [`Opened::start`] recovers, binds every
-//! listener and starts the rooms. A room that ends takes the node down with its reason: [`Node::failed`].
+//! listener and starts the rooms. A room that ends takes the node down with its reason, and so does a panic in any task or thread:
+//! [`Node::failed`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
 use crate::metrics::{Metrics, Stages};
+use crate::panics::Panics;
 use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
@@ -180,6 +182,10 @@ impl Node {
         self.store.shutdown().await?;
         // What the last block left behind in the kernel.
         self.safety.sync().done().await.map_err(NodeError::Other)?;
+        // Rooms may end now; a panic is still one.
+        if let Ok(cause) = self.cause.try_recv() {
+            return Err(cause);
+        }
         info!("stopped");
         Ok(())
     }
@@ -209,7 +215,8 @@ impl Node {
     }
 }
 
-/// Spawns rooms; the first one that ends by itself ends the node.
+/// Spawns rooms; the first one that ends by itself ends the node, and so does the first panic of the process, whoever spawned the
+/// task in which it happened.
 #[derive(Clone)]
 struct Supervisor {
     cause: mpsc::Sender<NodeError>,
@@ -221,7 +228,10 @@ impl Supervisor {
     fn new() -> (Self, mpsc::Receiver<NodeError>, watch::Receiver<Option<String>>) {
         let (cause, causes) = mpsc::channel(1);
         let (failure, failures) = watch::channel(None);
-        (Self { cause, failure, stopping: CancellationToken::new() }, causes, failures)
+        let this = Self { cause, failure, stopping: CancellationToken::new() };
+        let (watching, mut panics) = (this.clone(), Panics::watch());
+        tokio::spawn(async move { watching.ends("panics", NodeError::Other(panics.next().await)) });
+        (this, causes, failures)
     }
 
     fn spawn<E: Into<NodeError>>(
@@ -236,16 +246,20 @@ impl Supervisor {
             let cause = match outcome {
                 Ok(Ok(())) => NodeError::Other(format!("{name} ended without a reason")),
                 Ok(Err(cause)) => cause,
-                Err(panic) => NodeError::Other(format!("{name} panicked: {panic}")),
+                // Told with its place by the one who watches for panics.
+                Err(_) => return,
             };
-            if this.stopping.is_cancelled() {
-                return;
+            if !this.stopping.is_cancelled() {
+                this.ends(name, cause);
             }
-            error!(room = name, %cause, "stopping");
-            this.failure.send_replace(Some(cause.to_string()));
-            // One reason is enough; later ones follow from it.
-            let _ = this.cause.try_send(cause);
         });
+    }
+
+    fn ends(&self, name: &'static str, cause: NodeError) {
+        error!(room = name, %cause, "stopping");
+        self.failure.send_replace(Some(cause.to_string()));
+        // One reason is enough; later ones follow from it.
+        let _ = self.cause.try_send(cause);
     }
 
     fn consensus(&self, setup: ConsensusSetup) {

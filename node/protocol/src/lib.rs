@@ -4,6 +4,8 @@
 //! [`Core::step`](core::Core::step) is a function of its inputs: no clock, no randomness, no runtime, no disk, no network.
 //! The daemon verifies what peers send, persists what the core asks for, sends what the core says, and keeps time.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod certificate;
 pub mod commit;
 pub mod core;

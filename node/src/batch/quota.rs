@@ -32,20 +32,20 @@ impl Quota {
         key.sequence > edge
             && key.sequence <= self.highest.plus(self.ahead)
             && !self.undelivered.contains_key(&(key.sequence, key.digest))
-            && self.bytes + u64::from(bytes) <= self.limit
+            && self.bytes.checked_add(u64::from(bytes)).is_some_and(|bytes| bytes <= self.limit)
     }
 
     /// The batch was stored.
     pub fn stored(&mut self, key: &BatchKey, bytes: u32) {
         if self.undelivered.insert((key.sequence, key.digest), bytes).is_none() {
-            self.bytes += u64::from(bytes);
+            self.bytes = self.bytes.saturating_add(u64::from(bytes));
         }
     }
 
     /// The batch was delivered: it no longer counts, nor does what fell out of the window.
     pub fn delivered(&mut self, key: &BatchKey) {
         if let Some(bytes) = self.undelivered.remove(&(key.sequence, key.digest)) {
-            self.bytes -= u64::from(bytes);
+            self.bytes = self.bytes.saturating_sub(u64::from(bytes));
         }
         if key.sequence <= self.highest {
             return;
@@ -54,7 +54,8 @@ impl Quota {
         let first_fresh = (self.highest.minus(self.window).next(), Digest([0; 32]));
         let fresh = self.undelivered.split_off(&first_fresh);
         let stale = std::mem::replace(&mut self.undelivered, fresh);
-        self.bytes -= stale.values().map(|bytes| u64::from(*bytes)).sum::<u64>();
+        let stale: u64 = stale.values().map(|bytes| u64::from(*bytes)).sum();
+        self.bytes = self.bytes.saturating_sub(stale);
     }
 
     /// Undelivered bytes.

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::encode;
-use rorqual_store::offline::salvage;
 use rorqual_protocol::types::Round;
+use rorqual_store::offline::salvage;
 use rorqual_store::{ColumnReport, DamageKind, Direction, Durability, Report, Store, StoreError, WriteBatch};
 use serde_json::json;
 

@@ -112,7 +112,7 @@ impl Gate {
     /// Weight that one connection may have in flight now: its share, so that all of them together rarely exceed the limit, but
     /// always room for one submission. In bytes.
     pub fn window(&self) -> u64 {
-        let share = self.max_in_flight / self.connections.load(Ordering::Acquire).max(1);
+        let share = self.max_in_flight.checked_div(self.connections()).unwrap_or(self.max_in_flight);
         share.min(self.max_window).max(self.facts.max_weight_bytes)
     }
 

@@ -19,6 +19,8 @@
 //! | a write that makes no end | 60 s | closed |
 //! | silence (clients send pings) | 20 s | closed |
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod connection;
 mod counters;
 mod gate;

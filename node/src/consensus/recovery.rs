@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, ChainId, Digest};
-use rorqual_protocol::{Cover, Recovered};
 use rorqual_protocol::types::{BatchRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
+use rorqual_protocol::{Cover, Recovered};
 use rorqual_store::offline::{Lock, LogEnd, View, read_logs};
 use rorqual_store::{Column, Direction, Options, Store, StoreError};
 
@@ -133,7 +133,9 @@ pub async fn load(
     .await?
     .into_iter();
     let cover: Option<Cover> = match store.read(schema::META, Meta::COVER).await? {
-        Some(bytes) => Some(record(schema::META, Meta::COVER, &bytes, &|bytes| decode(bytes).map_err(|e| e.to_string()))?),
+        Some(bytes) => {
+            Some(record(schema::META, Meta::COVER, &bytes, &|bytes| decode(bytes).map_err(|e| e.to_string()))?)
+        }
         None => None,
     };
     let certificate =

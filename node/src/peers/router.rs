@@ -45,7 +45,7 @@ pub struct Router {
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
-    Codec(#[from] rorqual_config::CodecError),
+    Message(#[from] super::message::Unreadable),
     #[error("{0}")]
     Block(#[from] rorqual_protocol::types::BlockError),
     #[error("a block by {0} on the own-block stream")]

@@ -117,7 +117,7 @@ impl Fetcher {
         let Message::Blocks { lengths, missing } = message else { return Err(rubbish("not an answer with blocks")) };
         let blocks = split(&lengths, tail).ok_or_else(|| rubbish("lengths that do not fit the frame"))?;
         let known = missing.iter().all(|reference| refs.contains(reference));
-        if !known || blocks.len() + missing.len() != refs.len() {
+        if !known || blocks.len().checked_add(missing.len()) != Some(refs.len()) {
             return Err(rubbish("an answer that does not match its question"));
         }
         Ok((blocks, missing))

@@ -197,7 +197,7 @@ impl Task {
         self.setup.intake.want(key);
         let holders = holders.into_iter().filter(|holder| *holder != me).collect();
         let first = if urgent { now } else { now + self.setup.grace };
-        self.turn += 1;
+        self.turn = self.turn.wrapping_add(1);
         let at = (first, self.turn);
         self.due.insert(at, key);
         self.waits.insert(key, Wait { holders, next: 0, pause: RETRY_MIN, bytes, asked: None, at, arrival });
@@ -244,7 +244,7 @@ impl Task {
     fn schedule(&mut self, key: BatchKey, when: Instant) {
         let Some(wait) = self.waits.get_mut(&key) else { return };
         self.due.remove(&wait.at);
-        self.turn += 1;
+        self.turn = self.turn.wrapping_add(1);
         wait.at = (when, self.turn);
         self.due.insert(wait.at, key);
     }
@@ -281,19 +281,20 @@ impl Task {
             return None;
         }
         let wait = self.waits.get_mut(&key)?;
-        let holder = wait.holders.get(wait.next % wait.holders.len().max(1)).copied();
+        let holder = wait.next.checked_rem(wait.holders.len()).and_then(|place| wait.holders.get(place)).copied();
         if let Some(holder) = holder {
             let window = self.holders.entry(holder).or_default();
-            if window.bytes > 0 && window.bytes + u64::from(bytes) > WINDOW_BYTES {
+            let charged = window.bytes.saturating_add(u64::from(bytes));
+            if window.bytes > 0 && charged > WINDOW_BYTES {
                 window.stalled.push_back(key);
                 // Woken when the window has room, or by this clock if the holder never answers.
                 self.schedule(key, now + RETRY_MAX);
                 return None;
             }
-            window.bytes += u64::from(bytes);
+            window.bytes = charged;
         }
         wait.asked = holder;
-        wait.next += 1;
+        wait.next = wait.next.saturating_add(1);
         if wait.next >= wait.holders.len() {
             wait.next = 0;
             wait.pause = (wait.pause * 2).min(RETRY_MAX);

@@ -46,7 +46,7 @@ impl Refetch {
     /// # Errors
     /// What the store says.
     pub async fn run(self) -> Result<(), StoreError> {
-        let (mut came, mut missed) = (0, 0);
+        let (mut came, mut missed) = (0usize, 0usize);
         loop {
             // No other record sorts behind these.
             let page = self.store.iterate(schema::META, Meta::REFETCH, &[], 1, usize::MAX, Direction::Forward).await?;
@@ -54,8 +54,8 @@ impl Refetch {
             let Some((key, value)) = row else { break };
             let keys: Vec<(BatchKey, u32)> = decode(value).unwrap_or_default();
             let found = self.fetch(&keys).await?;
-            came += found;
-            missed += keys.len() - found;
+            came = came.saturating_add(found);
+            missed = missed.saturating_add(keys.len().saturating_sub(found));
             let mut done = WriteBatch::new();
             done.delete(schema::META, key.clone());
             self.store.write_batch(done, Durability::Buffered).await?;
@@ -77,11 +77,11 @@ impl Refetch {
             self.payload.wait(*key, *bytes, self.peers.clone(), true);
             waits.push(self.store.notify_read(schema::PAYLOAD, schema::batch_key(key)));
         }
-        let mut came = 0;
+        let mut came = 0usize;
         let all = async {
             while let Some(stored) = waits.next().await {
                 stored?;
-                came += 1;
+                came = came.saturating_add(1);
             }
             Ok::<(), StoreError>(())
         };

@@ -92,7 +92,7 @@ impl Server {
     pub fn remember_tip_query(&self, _peer: AuthorityIndex, reply: ReplyTo) -> u64 {
         let mut tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
         let request = tips.next;
-        tips.next += 1;
+        tips.next = tips.next.wrapping_add(1);
         if tips.open.len() == TIP_QUERIES {
             tips.open.pop_front();
         }
@@ -147,7 +147,7 @@ impl Desk {
     }
 
     async fn blocks(&self, refs: Vec<BlockRef>) -> Result<(Message, Bytes), StoreError> {
-        let (mut found, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut found, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0usize);
         for reference in refs {
             if bytes >= ANSWER_BYTES {
                 missing.push(reference);
@@ -155,7 +155,7 @@ impl Desk {
             }
             match self.store.read(schema::BLOCKS, &schema::block_key(&reference)).await? {
                 Some(block) => {
-                    bytes += block.len();
+                    bytes = bytes.saturating_add(block.len());
                     found.push(block);
                 }
                 None => missing.push(reference),
@@ -190,7 +190,7 @@ impl Desk {
             return Ok((Message::NoCommits { first_index: self.first_index().await? }, Bytes::new()));
         };
         let end = schema::index_key(certificate.index().next());
-        let limit = (certificate.index().0 + 1).saturating_sub(from.0) as usize;
+        let limit = certificate.index().next().above(from) as usize;
         let records = self
             .store
             .iterate(schema::COMMITS, &schema::index_key(from), &end, limit, 8 * ANSWER_BYTES, Direction::Forward)

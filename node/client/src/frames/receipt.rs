@@ -136,7 +136,7 @@ impl Receipts {
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.committed.len() + self.already.len() + self.refused.len()
+        self.committed.len().saturating_add(self.already.len()).saturating_add(self.refused.len())
     }
 
     /// Whether there is none.

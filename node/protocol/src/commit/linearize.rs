@@ -27,8 +27,9 @@ pub fn order(graph: &mut Graph, round: Round, leaders: &[BlockRef], members: usi
             stack.extend(parents.filter(|p| graph.get(p).is_some_and(|parent| !parent.committed)));
         }
     }
-    let (members, shift) = (members as u64, round.0 % members as u64);
-    let rotated = |author: AuthorityIndex| (u64::from(author.0) + members - shift) % members;
+    let members = members as u64;
+    let shift = members.saturating_sub(round.0.checked_rem(members).unwrap_or(0));
+    let rotated = |author: AuthorityIndex| u64::from(author.0).saturating_add(shift).checked_rem(members);
     found.sort_unstable_by_key(|r| (r.round, rotated(r.author), r.digest));
     found
 }
@@ -49,7 +50,7 @@ pub fn timestamp(graph: &Graph, round: Round, leaders: &[BlockRef], previous: u6
     let mut reached = Stake(0);
     let median = sorted.into_iter().find_map(|(time, stake)| {
         reached += stake;
-        (2 * reached.0 > total.0).then_some(time)
+        (reached.0.saturating_mul(2) > total.0).then_some(time)
     });
     previous.saturating_add(1).max(median.unwrap_or(0))
 }

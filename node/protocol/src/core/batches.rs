@@ -81,7 +81,7 @@ impl OwnBatches {
 
     fn insert(&mut self, own: OwnBatch) {
         let sequence = own.batch.sequence;
-        self.reserve(Sequence(sequence.0.saturating_add(1)));
+        self.reserve(sequence.next());
         if own.eligible {
             self.ready.insert(sequence);
         }
@@ -90,7 +90,7 @@ impl OwnBatches {
 
     /// A batch is in the kernel's hands for a peer.
     pub fn handed(&mut self, sequence: Sequence, peer: AuthorityIndex, me: AuthorityIndex, committee: &Committee) {
-        if sequence >= self.next && sequence.0 - self.next.0 <= self.ahead {
+        if sequence >= self.next && sequence.above(self.next) <= self.ahead {
             // The peer's stream was faster than our disk.
             self.early.entry(sequence).or_default().insert(peer);
             return;
@@ -114,7 +114,7 @@ impl OwnBatches {
                 self.ready.remove(&sequence);
                 continue;
             };
-            total += u64::from(own.batch.bytes);
+            total = total.saturating_add(own.batch.bytes.into());
             if total > bytes {
                 break;
             }
@@ -143,7 +143,7 @@ impl OwnBatches {
             if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && own.named) {
                 own.named = false;
                 self.ready.insert(batch.sequence);
-                count += 1;
+                count = u64::saturating_add(count, 1);
             }
         }
         count
@@ -153,7 +153,7 @@ impl OwnBatches {
     pub fn delivered(&mut self, sequence: Sequence) {
         self.batches.remove(&sequence);
         self.ready.remove(&sequence);
-        self.reserve(Sequence(sequence.0.saturating_add(1)));
+        self.reserve(sequence.next());
     }
 
     /// The oldest undelivered sequence and the sealing limit, when they changed.

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rorqual_config::{AuthorityIndex, Stake};
 
-use super::Core;
 use super::records::{Certified, Pending};
+use super::{Core, count};
 use crate::certificate::check::VerifiedRange;
 use crate::dag::graph::Vertex;
 use crate::effect::{Effect, Halt, Write};
@@ -108,18 +108,19 @@ impl Core {
         }
         self.catch_up.requests.retain(|_, request| request.until > now);
         let target = self.ledger.index.plus(lag);
-        let horizon = self.ledger.index.plus(lag.min(batch * self.setup.parameters.catch_up_ahead.max(1) as u64));
+        let horizon =
+            self.ledger.index.plus(lag.min(batch.saturating_mul(self.setup.parameters.catch_up_ahead.max(1) as u64)));
         let mut next = self.ledger.index.next();
         while next <= horizon && self.catch_up.requests.len() < self.setup.parameters.catch_up_parallel.max(1) {
             if let Some(end) = self.catch_up.covered(next) {
                 next = end.next();
                 continue;
             }
-            let to = next.plus(batch - 1).min(target);
+            let to = next.plus(batch.saturating_sub(1)).min(target);
             let Some(peer) = self.choose_server(next, to) else { break };
             self.catch_up.requests.insert(next, Request { to, peer, until: now + PATIENCE });
             self.out.effect(Effect::FetchCommits { peer, from: next, to });
-            self.counters.range_fetches += 1;
+            count(&mut self.counters.range_fetches, 1);
             next = to.next();
         }
         self.catch_up.paused.retain(|_, until| *until > now);
@@ -163,7 +164,7 @@ impl Core {
         let mut serving = self.peers.connected.iter().filter(|peer| self.tally.highest_of(*peer) >= next);
         let all = serving.all(|peer| self.catch_up.pruned.contains_key(&peer));
         let enough = gone >= self.committee().validity()
-            && gone.0 + self.committee().stake(self.setup.me).0 >= self.committee().quorum().0;
+            && gone + self.committee().stake(self.setup.me) >= self.committee().quorum();
         if all && enough {
             let first = self.catch_up.pruned.values().min().copied().unwrap_or(first);
             return Err(Halt::BehindRetention { ours: self.ledger.index, first });
@@ -270,7 +271,7 @@ impl Core {
         self.index.advance(commit.leader_round.next());
         self.undecided = true;
         self.after_commit(Pending { commit, batches, certified, certificate, votes, snapshot });
-        self.counters.certified_commits += 1;
+        count(&mut self.counters.certified_commits, 1);
         Ok(())
     }
 
@@ -294,7 +295,7 @@ impl Core {
         self.out.write(Write::Block(block.clone()));
         self.graph.insert(vertex);
         self.clock.observe(block);
-        self.counters.linked += 1;
+        count(&mut self.counters.linked, 1);
         Ok(())
     }
 }

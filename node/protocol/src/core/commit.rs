@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rorqual_config::Digest;
 
-use super::Core;
 use super::records::Pending;
+use super::{Core, count};
 use crate::commit::ledger::Snapshot;
 use crate::commit::linearize;
 use crate::commit::rule::{self, DecidedRound};
@@ -131,7 +131,7 @@ impl Core {
                 let window = &self.ledger.windows[me.usize()];
                 let (fresh, stale): (Vec<_>, Vec<_>) =
                     vertex.block.batches().iter().partition(|batch| window.is_fresh(batch.sequence));
-                self.counters.requeued += self.batches.requeue(&fresh);
+                count(&mut self.counters.requeued, self.batches.requeue(&fresh));
                 // Never to be delivered: another content was, under the same sequence.
                 stale.iter().for_each(|batch| self.batches.delivered(batch.sequence));
             }
@@ -165,7 +165,7 @@ impl Core {
         }
         if reference.author == self.setup.me && !vertex.committed {
             // It can never be committed anywhere: the garbage-collection round is a function of the commit prefix.
-            self.counters.requeued += self.batches.requeue(vertex.block.batches());
+            count(&mut self.counters.requeued, self.batches.requeue(vertex.block.batches()));
         }
     }
 
@@ -222,7 +222,7 @@ impl Core {
             self.out.write(Write::Certificate(certificate));
         }
         self.out.effect(Effect::Deliver(delivery));
-        self.counters.commits += 1;
+        count(&mut self.counters.commits, 1);
         self.records.recorded(header, reference, votes);
         Ok(())
     }

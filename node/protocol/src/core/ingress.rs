@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
 use super::peers::Dropped;
+use super::{Core, count};
 use crate::dag::payload::Waiter;
 use crate::dag::suspended::Change;
 use crate::effect::{Effect, Halt};
@@ -44,7 +44,7 @@ impl Core {
         let far = reference.round.0 > frontier.0.saturating_add(self.setup.parameters.max_ahead);
         let swamped = self.too_far_from_solid() && reference.round > frontier && !wanted;
         if self.drops_live_blocks() || far || swamped {
-            self.counters.dropped += 1;
+            count(&mut self.counters.dropped, 1);
             let ahead = Dropped::Ahead(frontier, self.ledger.index);
             self.peers.dropped(sender, if far { ahead } else { Dropped::Behind });
             return Ok(());
@@ -63,13 +63,13 @@ impl Core {
         let linked = self.graph.variants(round, author).iter().map(|vertex| &vertex.block);
         let known: Vec<VerifiedBlock> = linked.chain(self.suspended.variants(round, author)).cloned().collect();
         if let [other] = &known[..] {
-            self.counters.equivocations += 1;
+            count(&mut self.counters.equivocations, 1);
             let blocks = [other.clone(), block.clone()];
             self.out.effect(Effect::Evidence { author, blocks });
         }
         let admitted = wanted || known.len() < MAX_UNASKED_VARIANTS;
         if !admitted {
-            self.counters.dropped += 1;
+            count(&mut self.counters.dropped, 1);
         }
         admitted
     }
@@ -93,7 +93,7 @@ impl Core {
 
     /// Drops what nobody wants any more from the fetcher. An evicted block that others still want is asked for again.
     pub(super) fn release(&mut self, change: Change) {
-        self.counters.evicted += change.evicted.len() as u64;
+        count(&mut self.counters.evicted, change.evicted.len() as u64);
         for reference in &change.unwanted {
             self.fetcher.done(reference);
         }
@@ -122,7 +122,7 @@ impl Core {
             self.fetch_at = next;
             self.fetch_not_before = now + self.fetcher.pause();
             for request in requests {
-                self.counters.fetches += 1;
+                count(&mut self.counters.fetches, 1);
                 self.out.effect(Effect::FetchBlocks { peer: request.peer, refs: request.refs });
             }
         }

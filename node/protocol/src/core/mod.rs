@@ -17,6 +17,7 @@ mod peers;
 mod probation;
 mod propose;
 mod push;
+mod ranges;
 mod records;
 mod recover;
 mod status;
@@ -41,8 +42,9 @@ use crate::dag::payload::Payload;
 use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
-use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
+use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock, range};
 
+use status::count;
 pub use status::{Counters, Footprint, Status};
 
 /// What a core is made of.
@@ -79,6 +81,11 @@ impl Own {
     fn coming(&self) -> Option<&VerifiedBlock> {
         self.in_flight.as_ref().map(|(_, block)| block).or(self.held.as_ref())
     }
+}
+
+/// A wall clock beyond all range shows the last possible time: a block with its time would be refused by everybody.
+fn possible(wall_ms: u64) -> u64 {
+    wall_ms.min(range::LIMIT.saturating_sub(1))
 }
 
 /// The state machine.
@@ -119,7 +126,8 @@ impl Core {
     ///
     /// # Errors
     /// [`Halt`] where the disk contradicts itself, or may have lost what this node signed.
-    pub fn recover(setup: Setup, recovered: Recovered, now: Now) -> Result<(Self, Vec<Effect>), Halt> {
+    pub fn recover(setup: Setup, mut recovered: Recovered, now: Now) -> Result<(Self, Vec<Effect>), Halt> {
+        ranges::check(&mut recovered, &setup.committee)?;
         let mut core = Self::empty(setup, now);
         core.restore(recovered)?;
         core.progress()?;
@@ -132,7 +140,7 @@ impl Core {
         if self.halted {
             return Vec::new();
         }
-        self.now = Now { monotonic: now.monotonic.max(self.now.monotonic), ..now };
+        self.now = Now { monotonic: now.monotonic.max(self.now.monotonic), wall_ms: possible(now.wall_ms) };
         match self.take(input).and_then(|()| self.progress()) {
             Ok(()) => self.out.finish(),
             Err(reason) => {
@@ -150,7 +158,7 @@ impl Core {
         // A request is answered within a few delays or never.
         let patience = (parameters.delay_bound * 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
         Self {
-            now,
+            now: Now { wall_ms: possible(now.wall_ms), ..now },
             halted: false,
             graph: Graph::new(members),
             clock: Clock::new(members),

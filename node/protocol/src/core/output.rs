@@ -27,7 +27,7 @@ impl Output {
 
     /// Asks for everything written so far to be on disk before the returned token comes back.
     pub fn sync(&mut self) -> Token {
-        self.tokens += 1;
+        self.tokens = self.tokens.saturating_add(1);
         let token = Token(self.tokens);
         self.synced = Some(token);
         token
@@ -65,7 +65,7 @@ impl Output {
 
     /// The effects of the step.
     pub fn finish(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::with_capacity(self.effects.len() + 1);
+        let mut effects = Vec::with_capacity(self.effects.len().saturating_add(1));
         let mut writes = std::mem::take(&mut self.writes);
         while writes.len() > MAX_WRITES {
             let rest = writes.split_off(MAX_WRITES);

@@ -13,8 +13,8 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::parameters::ConsensusParameters;
 
-use super::Core;
 use super::limiter::Limiter;
+use super::{Core, count};
 use crate::commit::index::vote_of;
 use crate::types::Round;
 
@@ -82,14 +82,14 @@ impl Core {
         let committee = self.committee();
         let reached = self.tally.reached_by(committee.quorum(), committee);
         // At least one commit a round; votes lag our own commits, so this is usually below the last leader round.
-        let ahead = i128::from(reached.0) - i128::from(self.ledger.index.0);
-        let network = (i128::from(self.ledger.leader_round.0) + ahead).clamp(0, i128::from(u64::MAX - 1)) as u64;
+        let index = self.ledger.index;
+        let network = self.ledger.leader_round.plus(reached.above(index)).minus(index.above(reached));
         // Nothing is kept at the garbage-collection round itself, so no round that needs parents there can be filled.
         let kept = match self.graph.gc_round() {
             Round(0) => Round(0),
             collected => collected.next(),
         };
-        self.own_round().max(Round(network)).max(kept).next()
+        self.own_round().max(network).max(kept).next()
     }
 
     /// Whether the round below is filled: a quorum of blocks that we may reference, our own only if it is our last.
@@ -151,7 +151,7 @@ impl Core {
             return Readiness::Rest(at);
         }
         if !complete {
-            self.counters.timeouts += 1;
+            count(&mut self.counters.timeouts, 1);
         }
         Readiness::Now
     }
@@ -212,7 +212,7 @@ impl Core {
 
     /// A leader nobody waits for: not connected, and silent for many rounds. Local; liveness only.
     pub(super) fn is_muted(&self, leader: AuthorityIndex) -> bool {
-        let silent = self.clock.frontier().0 - self.clock.round_of(leader).0.min(self.clock.frontier().0);
+        let silent = self.clock.frontier().above(self.clock.round_of(leader));
         leader != self.setup.me && !self.peers.connected.contains(leader) && silent > self.setup.parameters.mute_after
     }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
-use super::Core;
 use super::pacemaker::Readiness;
+use super::{Core, count};
 use crate::commit::index::vote_of;
 use crate::dag::graph::Vertex;
 use crate::effect::{Effect, Halt, OwnWrite, Write};
@@ -77,7 +77,7 @@ impl Core {
         let now = self.now.monotonic;
         self.pacemaker.limiter.spend(now);
         self.pacemaker.proposed_at = Some(now);
-        self.counters.proposed += 1;
+        count(&mut self.counters.proposed, 1);
     }
 
     /// After a restart: writes our last block again, synced, once everything that it stands for is here.
@@ -110,7 +110,7 @@ impl Core {
         self.records.voted(news);
         if block.round() <= self.graph.gc_round() {
             // The world has moved on while we wrote.
-            self.counters.requeued += self.batches.requeue(block.batches());
+            count(&mut self.counters.requeued, self.batches.requeue(block.batches()));
         }
         self.to_link.push_back((self.setup.me, block.clone()));
         self.link_all()?;
@@ -279,7 +279,7 @@ impl Core {
             if found.insert(reference) {
                 let fresh = reference.round == choice.below && !self.probation.applies(reference.author, choice.below);
                 let payload = vertex.block.batches().iter().map(|batch| u64::from(batch.bytes));
-                bytes += if fresh { 0 } else { payload.sum::<u64>() };
+                bytes = bytes.saturating_add(if fresh { 0 } else { payload.sum::<u64>() });
                 stack.extend(vertex.block.parents().iter().filter_map(|parent| self.graph.get(parent)));
             }
         }
@@ -305,7 +305,7 @@ impl Core {
             if vertex.committed || self.committee().is_quorum(&vertex.in_history_of) {
                 return false;
             }
-            count += 1;
+            count = u64::saturating_add(count, 1);
             if count > self.setup.parameters.propagation_limit {
                 return true;
             }

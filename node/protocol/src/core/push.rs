@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
+use super::{Core, count};
 use crate::dag::graph::Vertex;
 use crate::effect::Effect;
 use crate::types::VerifiedBlock;
@@ -44,7 +44,7 @@ impl Core {
                     vertex.sent_to.insert(peer);
                 }
             }
-            self.counters.pushed += blocks.len() as u64;
+            count(&mut self.counters.pushed, blocks.len() as u64);
             self.out.effect(Effect::SendHistory { peer, blocks });
         }
     }

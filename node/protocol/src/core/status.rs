@@ -28,6 +28,11 @@ pub struct Counters {
     pub executed: u64,
 }
 
+/// Adds to one of the [`Counters`].
+pub fn count(counter: &mut u64, events: u64) {
+    *counter = counter.saturating_add(events);
+}
+
 /// Where the core stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {

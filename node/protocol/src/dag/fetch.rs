@@ -90,7 +90,7 @@ impl Fetcher {
     /// How long to leave [`Fetcher::due`] alone after a call: it looks at everything, and a peer decides how much that is.
     pub fn pause(&self) -> Duration {
         let crowd = self.wants.len().saturating_sub(CROWD) as u64;
-        Duration::from_nanos(crowd * 250)
+        Duration::from_nanos(crowd.saturating_mul(250))
     }
 
     /// A peer does not have the block.
@@ -117,7 +117,7 @@ impl Fetcher {
         for want in self.wants.values_mut() {
             match want.asked {
                 Some((_, until)) if until <= now => want.asked = None,
-                Some((peer, _)) => *load.entry(peer).or_default() += 1,
+                Some((peer, _)) => add_one(&mut load, peer),
                 None => (),
             }
         }
@@ -140,8 +140,8 @@ impl Fetcher {
                     // Everybody was asked: widen to all peers, pause, begin again.
                     want.tried = AuthoritySet::EMPTY;
                     want.holders = want.holders.union(connected);
-                    want.after = now + (self.timeout * 2u32.pow(want.rounds.min(6))).min(MAX_PAUSE);
-                    want.rounds += 1;
+                    want.after = now + (self.timeout * (1 << want.rounds.min(6))).min(MAX_PAUSE);
+                    want.rounds = want.rounds.saturating_add(1);
                 }
             }
             if want.after > now {
@@ -155,7 +155,7 @@ impl Fetcher {
                 sooner(now + self.timeout);
                 continue;
             };
-            *load.entry(peer).or_default() += 1;
+            add_one(&mut load, peer);
             want.tried.insert(peer);
             want.asked = Some((peer, now + self.timeout));
             sooner(now + self.timeout);
@@ -167,6 +167,11 @@ impl Fetcher {
         };
         (asks.into_iter().flat_map(split).collect(), next)
     }
+}
+
+fn add_one(load: &mut BTreeMap<AuthorityIndex, usize>, peer: AuthorityIndex) {
+    let asked = load.entry(peer).or_default();
+    *asked = asked.saturating_add(1);
 }
 
 #[cfg(test)]

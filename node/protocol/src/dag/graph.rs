@@ -134,7 +134,7 @@ impl Graph {
     }
 
     fn place(&self, round: Round) -> Option<usize> {
-        let offset = round.0.checked_sub(self.gc_round.0 + 1)?;
+        let offset = round.0.checked_sub(self.gc_round.next().0)?;
         usize::try_from(offset).ok().filter(|place| *place < self.rows.len())
     }
 
@@ -208,7 +208,7 @@ impl Graph {
         if round <= self.gc_round || author.usize() >= self.members {
             return;
         }
-        let place = (round.0 - self.gc_round.0 - 1) as usize;
+        let place = round.previous().above(self.gc_round) as usize;
         while self.rows.len() <= place {
             self.rows.push_back(Vec::new());
         }
@@ -216,10 +216,11 @@ impl Graph {
         if row.is_empty() {
             row.resize_with(self.members, Slot::default);
         }
-        self.blocks += 1;
+        self.blocks = self.blocks.saturating_add(1);
         if !vertex.committed {
             self.uncommitted.insert(vertex.block.reference());
-            self.uncommitted_with_payload += usize::from(!vertex.block.batches().is_empty());
+            let with_payload = usize::from(!vertex.block.batches().is_empty());
+            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_add(with_payload);
         }
         row[author.usize()].variants.push(vertex);
     }
@@ -231,7 +232,7 @@ impl Graph {
         };
         vertex.committed = true;
         if !vertex.block.batches().is_empty() {
-            self.uncommitted_with_payload -= 1;
+            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_sub(1);
         }
         self.uncommitted.remove(reference);
         true
@@ -255,10 +256,11 @@ impl Graph {
                 None => self.gc_round = gc_round,
             }
         }
-        self.blocks -= dropped.len();
+        self.blocks = self.blocks.saturating_sub(dropped.len());
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
-            self.uncommitted_with_payload -= usize::from(!vertex.block.batches().is_empty());
+            let with_payload = usize::from(!vertex.block.batches().is_empty());
+            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_sub(with_payload);
         }
         dropped
     }

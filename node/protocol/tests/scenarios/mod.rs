@@ -6,6 +6,7 @@ mod crashes;
 mod defaults;
 mod execution;
 mod malformed;
+mod numbers;
 mod partitions;
 mod restarts;
 mod stakes;

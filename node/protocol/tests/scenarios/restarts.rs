@@ -69,8 +69,7 @@ fn stop_often(plan: &mut Plan, random: &mut Random, from: Time, how: Stop) {
 fn rootless(plan: &mut Plan, how: Stop) {
     small_rules(plan);
     let mut random = plan.random();
-    let liar =
-        Rootless { every: random.between(1, 12), withholds: random.chance(50), splits: random.chance(30) };
+    let liar = Rootless { every: random.between(1, 12), withholds: random.chance(50), splits: random.chance(30) };
     lies(plan, liar);
     stop_often(plan, &mut random, 250 * MILLISECOND, how);
 }

@@ -6,6 +6,7 @@ pub mod disk;
 pub mod equivocator;
 pub mod event;
 pub mod executor;
+pub mod extremist;
 pub mod faults;
 pub mod liar;
 pub mod malformer;

@@ -8,6 +8,7 @@ use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 use super::single::Single;
 use crate::effect::{Effect, Halt};
 use crate::input::Input;
+use crate::types::range::LIMIT;
 use crate::types::{BatchRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock};
 
 fn batch(sequence: u64) -> BatchRef {
@@ -181,7 +182,7 @@ fn blocks_of_the_far_future_and_of_the_past_are_dropped() {
         let digest = Digest::default();
         (1..4).map(|a| crate::types::BlockRef { round: Round(round - 1), author: AuthorityIndex(a), digest }).collect()
     };
-    for round in [1_200, u64::MAX] {
+    for round in [1_200, LIMIT - 1] {
         let block = single.signed(1, round, parents(round), Vec::new(), Vec::new(), 0);
         single.blocks.remove(&block.reference());
         single.take(&[block]);

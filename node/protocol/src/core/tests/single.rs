@@ -11,6 +11,7 @@ use crate::core::{Core, Setup};
 use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::{Input, Now, Recovered, Tip};
 use crate::testing::{committee_with, key};
+use crate::types::range::LIMIT;
 use crate::types::{
     BatchKey, BatchRef, BlockCore, BlockRef, CommitIndex, CommitRef, Delivery, Round, Sequence, VerifiedBlock,
 };
@@ -259,7 +260,7 @@ impl Single {
             epoch: 0,
             round: Round(round),
             author: AuthorityIndex(author as u16),
-            timestamp_ms: (1_000 + salt).saturating_add(round),
+            timestamp_ms: (1_000 + salt).saturating_add(round).min(LIMIT - 1),
             parents,
             batches,
             end_epoch: false,
