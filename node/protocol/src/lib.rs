@@ -14,6 +14,7 @@ pub mod input;
 #[cfg(test)]
 mod testing;
 pub mod types;
+pub mod undelivered;
 
 pub use core::Core;
 pub use effect::{Effect, Halt, Write};

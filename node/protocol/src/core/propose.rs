@@ -57,6 +57,7 @@ impl Core {
     fn write_own(&mut self, round: Round) {
         let Some(parents) = self.choose_parents(round) else { return };
         let batches = if self.may_carry_payload(round) { self.take_payload() } else { Vec::new() };
+        self.cover.begin(self.cover_of(&parents, &batches));
         let votes = self.records.take_votes(self.committee().protocol().max_votes_per_block as usize);
         let core = BlockCore {
             epoch: self.committee().epoch(),
@@ -97,13 +98,17 @@ impl Core {
 
     fn take_payload(&mut self) -> Vec<BatchRef> {
         let rules = self.setup.committee.protocol();
-        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes)
+        // Beyond this our peers could have no room for it, and without them no commit would make room.
+        let allowance = rules.author_allowance_bytes().saturating_sub(self.batches.named_bytes());
+        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes.min(allowance))
     }
 
     /// Our block is durable: now it counts and leaves.
     pub(super) fn on_persisted(&mut self, token: Token) -> Result<(), Halt> {
         let Some((_, block)) = self.own.in_flight.take_if(|(waiting, _)| *waiting == token) else { return Ok(()) };
         self.own.last = Some(block.clone());
+        let free = self.cover.end();
+        self.drop_payload(free);
         let news = self.tally.observe(&block, self.ledger.index);
         self.records.voted(news);
         if block.round() <= self.graph.gc_round() {
@@ -219,7 +224,7 @@ impl Core {
         author: AuthorityIndex,
         targets: &[(BlockRef, rorqual_config::Digest)],
     ) -> Option<&Vertex> {
-        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.usable());
+        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.may_be_parent());
         let agrees = |vertex: &&Vertex| {
             targets.iter().all(|(slot, digest)| vote_of(&vertex.block, slot.round, slot.author) == Some(*digest))
         };
@@ -235,7 +240,7 @@ impl Core {
             if variants.clone().any(|vertex| vertex.committed || vertex.in_history_of.contains(self.setup.me)) {
                 return None;
             }
-            if let Some(vertex) = variants.find(|vertex| vertex.usable() && self.is_settled(vertex)) {
+            if let Some(vertex) = variants.find(|vertex| vertex.may_be_parent() && self.is_settled(vertex)) {
                 return Some(vertex);
             }
             at = at.previous();

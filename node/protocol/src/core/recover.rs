@@ -9,9 +9,9 @@ use std::sync::Arc;
 use rorqual_config::encoding::decode;
 
 use super::Core;
+use super::cover::Cover;
 use crate::commit::ledger::Snapshot;
 use crate::dag::graph::Vertex;
-use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt};
 use crate::input::Recovered;
 use crate::types::{BatchKey, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
@@ -41,6 +41,7 @@ impl Core {
         self.own.never_signed = recovered.never_signed;
         self.own.last = recovered.own_last.clone();
         self.own.held = None;
+        self.cover = Cover::found(recovered.payload_of_last());
         let executed = recovered.executed.map_or(CommitIndex(0), |(index, _)| index);
         self.executed = executed;
         self.counters.executed = executed.0;
@@ -183,20 +184,19 @@ impl Core {
         for (block, committed) in blocks {
             let reference = block.reference();
             let reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
-            let foreign = block.author() != self.setup.me;
+            let (foreign, missing) = (block.author() != self.setup.me, self.unknown_payload(&block));
             if let Some(vertex) = self.graph.get_mut(&reference) {
                 vertex.reach = reach;
                 if foreign && !committed {
-                    vertex.missing = block.batches().iter().map(|batch| batch.key(reference.author)).collect();
+                    vertex.missing = missing;
                 }
             }
             self.adopt_parents(&block);
-            if foreign && !committed {
-                for batch in block.batches() {
-                    self.await_batch(reference.author, batch, reference.author, Waiter::Block(reference), false);
-                }
+            if !committed {
+                self.claim(&block, reference.author);
             }
             self.mark_history(&block);
+            self.look_at_wakefulness(&reference);
             let news = self.tally.observe(&block, self.ledger.index);
             self.records.voted(news);
         }

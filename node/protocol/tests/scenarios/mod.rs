@@ -3,6 +3,7 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod hoarding;
 mod partitions;
 
 use rorqual_config::AuthorityIndex;

@@ -7,6 +7,8 @@ pub mod equivocator;
 pub mod event;
 pub mod executor;
 pub mod faults;
+pub mod flooder;
+pub mod hoarder;
 pub mod liar;
 pub mod message;
 pub mod network;
@@ -16,7 +18,9 @@ pub mod payload;
 pub mod plan;
 pub mod puppet;
 pub mod requests;
+pub mod rumours;
 pub mod serve;
+pub mod stock;
 pub mod withholder;
 pub mod world;
 

@@ -9,6 +9,8 @@ use super::puppet::Mischief;
 use super::{MILLISECOND, SECOND, Time};
 use crate::random::Random;
 
+const KIB: u64 = 1 << 10;
+
 /// A member that is not an honest node.
 pub enum Role {
     /// Says nothing, ever.
@@ -41,8 +43,19 @@ impl Plan {
         Self {
             seed,
             size,
-            protocol: ProtocolParameters { gc_depth: 60, checkpoint_interval: 16, ..ProtocolParameters::default() },
-            parameters: ConsensusParameters { catch_up_batch: 20, ..ConsensusParameters::default() },
+            protocol: ProtocolParameters {
+                gc_depth: 60,
+                checkpoint_interval: 16,
+                // So little that the bounds on undelivered payload bite.
+                max_batch_bytes: KIB,
+                max_block_payload_bytes: KIB,
+                ..ProtocolParameters::default()
+            },
+            parameters: ConsensusParameters {
+                catch_up_batch: 20,
+                author_quota_bytes: 16 * KIB,
+                ..ConsensusParameters::default()
+            },
             delays: Delays { low: MILLISECOND, high: 4 * MILLISECOND, slow_chance: 0, slow: 0 },
             faulty: Vec::new(),
             faults: Vec::new(),
@@ -61,6 +74,12 @@ impl Plan {
 
     pub fn at(&mut self, time: Time, fault: Fault) {
         self.faults.push((time, fault));
+    }
+
+    /// Undelivered bytes of one author that the disk of another may hold: the limit, and half as much again for what is on the
+    /// accounts of others, what own blocks stand for, and what was delivered but is not on record yet.
+    pub fn disk_bound(&self) -> u64 {
+        self.parameters.author_quota_bytes * 3 / 2
     }
 
     /// When the last fault and the last batch are over.

@@ -295,6 +295,7 @@ impl Cluster {
                 Effect::Halt(reason) => self.nodes[node].halted = Some(reason),
                 Effect::SealBelow(_)
                 | Effect::OwnDelivered { .. }
+                | Effect::DropPayload(_)
                 | Effect::Penalise { .. }
                 | Effect::Evidence { .. } => (),
             }

@@ -4,5 +4,6 @@ mod cluster;
 mod commits;
 mod driver;
 mod pacing;
+mod payload;
 mod restarts;
 mod single;
