@@ -57,6 +57,8 @@ fn payload_of_a_stale_sequence_is_neither_fetched_nor_needed() {
     single.withhold_payload = true;
     let stale = name(&mut single, &[batch(5, 1)]);
     assert!(is_usable(&single, &stale) && !is_asked(&single, &batch(5, 1)));
+    let others = [1, 2].map(|author| single.block(author, stale.round().0, &[]));
+    single.take(&others);
     let fresh = single.with_batches(3, stale.round().0 + 1, vec![batch(5, 2), batch(6, 0)]);
     single.take(std::slice::from_ref(&fresh));
     assert!(!is_usable(&single, &fresh) && is_asked(&single, &batch(6, 0)) && !is_asked(&single, &batch(5, 2)));
@@ -71,6 +73,8 @@ fn other_content_for_a_delivered_sequence_is_waited_for_no_more_and_goes() {
     single.blocks.remove(&stored.reference());
     single.blocks.insert(block.reference(), block.clone());
     // A third content, in a block of the next round that nobody builds on.
+    let others = [1, 2].map(|author| single.block(author, block.round().0, &[]));
+    single.take(&others);
     let next = single.with_batches(3, block.round().0 + 1, vec![batch(5, 2)]);
     single.take(std::slice::from_ref(&next));
     single.blocks.remove(&next.reference());
@@ -87,15 +91,14 @@ fn other_content_for_a_delivered_sequence_is_waited_for_no_more_and_goes() {
 #[test]
 fn payload_beyond_the_quota_is_fetched_only_when_another_member_builds_on_it() {
     let mut single = running(ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() });
-    name(&mut single, &[batch(1, 0), batch(2, 0)]);
-    let round = single.own_round().0;
+    let round = name(&mut single, &[batch(1, 0), batch(2, 0)]).round().0;
+    let others = [1, 2].map(|author| single.block(author, round, &[]));
+    single.take(&others);
     let beyond = single.with_batches(3, round + 1, vec![batch(3, 0)]);
     single.take(std::slice::from_ref(&beyond));
     assert!(!is_usable(&single, &beyond) && !is_asked(&single, &batch(3, 0)));
     assert_eq!(single.core.status().footprint.over_quota, 1);
-    let others: Vec<VerifiedBlock> = [1, 2].map(|author| single.block(author, round, &[])).into();
-    single.take(&others);
-    let next: Vec<VerifiedBlock> = [1, 2].map(|author| single.block(author, round + 1, &[])).into();
+    let next = [1, 2].map(|author| single.block(author, round + 1, &[]));
     single.take(&next);
     assert!(!is_asked(&single, &batch(3, 0)));
     let builds_on_it = single.block(1, round + 2, &[]);
