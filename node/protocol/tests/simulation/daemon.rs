@@ -241,7 +241,6 @@ impl Daemon {
     ) {
         let (new, learnt) = self.waits.add(key, holders);
         self.stock.ask(&key);
-        assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         if disk.has_payload(&key) {
             if new {
                 out.schedule(disk.readable_at(&key), Event::Stored { node: self.me, life: self.life, key });
@@ -268,6 +267,7 @@ impl Daemon {
         if !self.waits.is_waiting(&key) || disk.has_payload(&key) {
             return;
         }
+        assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         let connected = out.connected(self.me);
         if let Some(holder) = self.waits.next_holder(&key, |h| connected.contains(&h)) {
             out.send(self.me, holder, Message::FetchBatch(key));
