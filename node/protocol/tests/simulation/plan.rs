@@ -76,10 +76,10 @@ impl Plan {
         self.faults.push((time, fault));
     }
 
-    /// Undelivered bytes of one author that the disk of another may hold: the limit, and as much again for what is on the
-    /// accounts of others, what own blocks stand for, and what was delivered but is not on record yet.
+    /// Undelivered bytes of one author that the disk of another may hold: the limit on its own account, and on those of all
+    /// members but the author, which a liar fills that shows everybody other blocks.
     pub fn disk_bound(&self) -> u64 {
-        2 * self.parameters.author_quota_bytes
+        (self.size as u64 - 1) * self.parameters.author_quota_bytes
     }
 
     /// When the last fault and the last batch are over.
