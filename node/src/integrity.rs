@@ -51,6 +51,10 @@ impl<'a> Checker<'a> {
     pub fn check(&mut self, column: Column, key: &[u8], value: &[u8]) -> Result<(), String> {
         match column {
             schema::PAYLOAD => self.payload(key, value),
+            schema::UNDELIVERED => match schema::parse_batch_key(key).zip(schema::parse_length(value)) {
+                Some(_) => Ok(()),
+                None => Err("not the length of a batch".into()),
+            },
             schema::BLOCKS => self.block(value).and_then(|block| same(&schema::block_key(&block.reference()), key)),
             schema::OWN => {
                 let block = self.block(value)?;

@@ -14,6 +14,7 @@ use rorqual_config::{Committee, Digest};
 use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
+use rorqual_protocol::undelivered::Undelivered;
 use rorqual_protocol::{Core, Effect, Halt, Input};
 use rorqual_store::{Store, StoreError};
 use tokio::net::TcpListener;
@@ -353,7 +354,6 @@ struct RecoveredCore {
     core: Core,
     effects: Vec<Effect>,
     clock: Clock,
-    highest: Vec<Sequence>,
     next: Sequence,
     sealed_from: Sequence,
 }
@@ -372,16 +372,17 @@ impl Commons {
             parameters: self.config.parameters.consensus.clone(),
         };
         let (core, effects) = Core::recover(setup, found.recovered, clock.now())?;
-        let highest: Vec<Sequence> =
-            self.committee.authorities().map(|author| core.highest_delivered(author)).collect();
-        let next = found.last_sealed.max(highest[self.config.me.usize()]).next();
-        Ok(RecoveredCore { core, effects, clock, highest, next, sealed_from })
+        let next = found.last_sealed.max(core.highest_delivered(me)).next();
+        Ok(RecoveredCore { core, effects, clock, next, sealed_from })
     }
 
-    fn intake(&self, highest: &[Sequence]) -> Intake {
-        let quota = self.config.parameters.batch.author_quota_bytes;
+    fn intake(&self, core: &Core) -> Intake {
+        let quota = self.config.parameters.consensus.author_quota_bytes;
+        let ahead = self.committee.protocol().sequence_ahead;
+        let author = |author| Undelivered::new(author, core.window(author).clone(), ahead, quota);
+        let undelivered = self.committee.authorities().map(author).collect();
         let (committee, store, disk) = (self.committee.clone(), self.store.clone(), self.disk.clone());
-        Intake::new(committee, self.config.me, store, disk, highest, quota, self.metrics.clone())
+        Intake::new(committee, self.config.me, store, disk, undelivered, self.metrics.clone())
     }
 
     fn payload_setup(&self, links: &Links, intake: &Intake) -> PayloadSetup {
@@ -398,12 +399,11 @@ impl Commons {
     }
 
     /// Fetches what a repair had dropped, beside everything else.
-    fn refetch(&self, payload: &PayloadSync, intake: &Intake) {
+    fn refetch(&self, payload: &PayloadSync) {
         let me = self.config.me;
         let refetch = Refetch {
             store: self.store.clone(),
             payload: payload.clone(),
-            intake: intake.clone(),
             peers: self.committee.authorities().filter(|peer| *peer != me).collect(),
         };
         let stopping = self.stopping.clone();
@@ -537,7 +537,8 @@ impl Opened {
         let execution = commons.execution(execution_deliveries, executed).await?;
         let recovered = commons.recover_core(&execution, safety.named()).await?;
         let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
-        let intake = commons.intake(&recovered.highest);
+        let intake = commons.intake(&recovered.core);
+        intake.restore(&recovered.core.kept_at_start(&recovered.effects)).await?;
         let server = Server::spawn(&links, &store, &committee);
         let (payload, payload_task) = PayloadSync::new(commons.payload_setup(&links, &intake));
         let (maker, maker_task) = Maker::new(commons.maker_setup(&links, recovered.next, seal_below));
@@ -564,7 +565,7 @@ impl Opened {
             disk: commons.disk.clone(),
             metrics: commons.metrics.clone(),
         };
-        commons.refetch(&payload, &intake);
+        commons.refetch(&payload);
         let rooms = Rooms {
             committee: committee.clone(),
             me: commons.config.me,

@@ -3,6 +3,7 @@
 //! | column | key | value |
 //! |---|---|---|
 //! | `payload` | author, sequence, digest | content of a batch |
+//! | `undelivered` | author, sequence, digest | length of that payload; payload of others that no commit on record delivers |
 //! | `blocks` | round, author, digest | encoded signed block |
 //! | `own` | round | encoded signed block of our own |
 //! | `sealed` | sequence | encoded `BatchRef` of an own batch; the newest and all undelivered ones |
@@ -30,6 +31,8 @@ use crate::consensus::safety;
 
 /// Payload batches.
 pub const PAYLOAD: Column = Column("payload");
+/// Which payload of others no commit on record delivers.
+pub const UNDELIVERED: Column = Column("undelivered");
 /// Linked blocks of everybody.
 pub const BLOCKS: Column = Column("blocks");
 /// Our own blocks, so that the highest one is found at once.
@@ -89,7 +92,9 @@ pub struct Identity {
 pub fn options(parameters: &StoreParameters, create: bool) -> Options {
     let small = |column: Column| ColumnOptions { name: column.0, large_values: false, cache_bytes: 0 };
     let mut columns: Vec<ColumnOptions> =
-        [BLOCKS, OWN, SEALED, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META].map(small).to_vec();
+        [UNDELIVERED, BLOCKS, OWN, SEALED, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META]
+            .map(small)
+            .to_vec();
     columns.push(ColumnOptions {
         name: PAYLOAD.0,
         large_values: true,
@@ -148,7 +153,17 @@ pub fn batch_from(author: AuthorityIndex, sequence: Sequence) -> Bytes {
     batch_key(&BatchKey { author, sequence, digest: Digest([0; 32]) })
 }
 
-/// Reads a key of `payload` back.
+/// A value of `undelivered`.
+pub fn length(bytes: u32) -> Bytes {
+    Bytes::copy_from_slice(&bytes.to_be_bytes())
+}
+
+/// Reads a value of `undelivered` back.
+pub fn parse_length(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Reads a key of `payload` or `undelivered` back.
 pub fn parse_batch_key(key: &[u8]) -> Option<BatchKey> {
     let author = u16::from_be_bytes(key.get(..2)?.try_into().ok()?);
     let sequence = u64::from_be_bytes(key.get(2..10)?.try_into().ok()?);

@@ -190,6 +190,9 @@ pub enum Effect {
     },
     /// Nobody waits for this payload any more.
     CancelWait(BatchKey),
+    /// Nobody needs this payload of others any more and no commit delivers it: delete it, if it is here. A later `WaitBatch`
+    /// for the same batch finds it gone.
+    DropPayload(Vec<BatchKey>),
     /// A commit is decided and its record written before this. In order, without gaps, never twice in one life of the process;
     /// after a restart from the first commit that execution has not reported.
     Deliver(Arc<Delivery>),

@@ -16,6 +16,7 @@ pub mod input;
 #[cfg(test)]
 mod testing;
 pub mod types;
+pub mod undelivered;
 
 pub use core::Core;
 pub use effect::{Cover, Effect, Halt, OwnWrite, Write};

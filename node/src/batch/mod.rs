@@ -8,7 +8,6 @@
 pub mod chunks;
 pub mod intake;
 pub mod maker;
-pub mod quota;
 pub mod spread;
 
 use rorqual_client::submission::Submission;

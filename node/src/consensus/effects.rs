@@ -124,6 +124,7 @@ impl Effects {
             Effect::SendTip { peer: _, request, tip } => self.send_tip(request, &tip),
             Effect::WaitBatch { key, bytes, holders, urgent } => rooms.payload.wait(key, bytes, holders, urgent),
             Effect::CancelWait(key) => rooms.payload.cancel(key),
+            Effect::DropPayload(keys) => rooms.payload.delete(keys),
             Effect::Deliver(delivery) => self.deliver(delivery),
             Effect::SealBelow(limit) => {
                 rooms.seal_below.send_replace(limit);
@@ -198,6 +199,11 @@ impl Effects {
             Write::Own(own) => self.put_own(batch, own),
             Write::Uncover => batch.delete(schema::META, Meta::COVER),
             Write::Commit(delivery) => {
+                // Before this write has its place: payload that comes from now on gets no row.
+                self.rooms.intake.delivered(&delivery);
+                for delivered in &delivery.batches {
+                    batch.delete(schema::UNDELIVERED, schema::batch_key(&delivered.key()));
+                }
                 batch.put(schema::COMMITS, schema::index_key(delivery.commit.index), encode(&*delivery));
             }
             Write::Certificate(certificate) => {
@@ -234,7 +240,6 @@ impl Effects {
     }
 
     fn deliver(&mut self, delivery: Arc<Delivery>) {
-        self.rooms.intake.delivered(&delivery);
         let me = self.rooms.me;
         let own = delivery.batches.iter().filter(|batch| batch.author == me).map(|batch| batch.batch.sequence);
         self.rooms.stages.committed(delivery.commit.index, own);

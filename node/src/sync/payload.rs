@@ -39,6 +39,7 @@ const WINDOW_BYTES: u64 = 8 << 20;
 enum Order {
     Wait { key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool },
     Cancel(BatchKey),
+    Drop(Vec<BatchKey>),
     Missing { peer: AuthorityIndex, keys: Vec<BatchKey> },
 }
 
@@ -91,6 +92,11 @@ impl PayloadSync {
     /// Nobody waits any more.
     pub fn cancel(&self, key: BatchKey) {
         let _ = self.0.send(Order::Cancel(key));
+    }
+
+    /// Nobody needs this payload any more and no commit delivers it.
+    pub fn delete(&self, keys: Vec<BatchKey>) {
+        let _ = self.0.send(Order::Drop(keys));
     }
 
     /// A peer said that it does not have these.
@@ -160,6 +166,8 @@ impl Task {
                     wait.arrival.abort();
                 }
             }
+            // In the order of the core's words: a wait that comes later finds it gone.
+            Order::Drop(keys) => self.setup.intake.delete(keys),
             Order::Missing { peer, keys } => {
                 for key in keys {
                     let Some(wait) = self.waits.get(&key) else { continue };
@@ -175,6 +183,7 @@ impl Task {
     fn wait(&mut self, key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool) {
         let now = Instant::now();
         let me = self.setup.me;
+        let deleted = self.setup.intake.want(key, bytes);
         if let Some(wait) = self.waits.get_mut(&key) {
             let known = wait.holders.len();
             for holder in holders {
@@ -191,10 +200,13 @@ impl Task {
         let (arrival, registration) = AbortHandle::new_pair();
         let store = self.setup.store.clone();
         let stored = async move {
+            if let Some(mut deleted) = deleted {
+                // An error says that the deletion is over.
+                let _ = deleted.wait_for(|done| *done).await;
+            }
             store.notify_read(schema::PAYLOAD, schema::batch_key(&key)).await.map(|content| content.len() as u32)
         };
         self.arrivals.push(Box::pin(async move { (key, Abortable::new(stored, registration).await) }));
-        self.setup.intake.want(key);
         let holders = holders.into_iter().filter(|holder| *holder != me).collect();
         let first = if urgent { now } else { now + self.setup.grace };
         self.turn = self.turn.wrapping_add(1);

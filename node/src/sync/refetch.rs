@@ -15,7 +15,6 @@ use rorqual_store::{Direction, Durability, Store, StoreError, WriteBatch};
 use tracing::{info, warn};
 
 use super::payload::PayloadSync;
-use crate::batch::intake::Intake;
 use crate::schema::{self, Meta};
 
 /// Keys in one row.
@@ -34,8 +33,6 @@ pub struct Refetch {
     pub store: Store,
     /// Asks peers.
     pub payload: PayloadSync,
-    /// Told that what comes is no new payload of its author.
-    pub intake: Intake,
     /// Who is asked.
     pub peers: Vec<AuthorityIndex>,
 }
@@ -88,7 +85,6 @@ impl Refetch {
         let result = tokio::time::timeout(PATIENCE, all).await.unwrap_or(Ok(()));
         for (key, _) in keys {
             self.payload.cancel(*key);
-            self.intake.settled(key);
         }
         result.map(|()| came)
     }

@@ -27,6 +27,16 @@ impl ReplayWindow {
         self.highest
     }
 
+    /// Sequences up to this one are stale whatever was delivered.
+    pub fn edge(&self) -> Sequence {
+        self.highest.minus(self.width)
+    }
+
+    /// How many sequences are told apart.
+    pub fn width(&self) -> u64 {
+        self.width
+    }
+
     fn bits(&self) -> u64 {
         self.width.div_ceil(64).saturating_mul(64)
     }

@@ -31,6 +31,7 @@ pub struct OwnBatches {
     announced: Option<Sequence>,
     /// Hand-overs that were reported before the write of their batch. Bounded by the batches that may be sealed ahead.
     early: BTreeMap<Sequence, AuthoritySet>,
+    named_bytes: u64,
 }
 
 impl OwnBatches {
@@ -43,12 +44,18 @@ impl OwnBatches {
             ahead,
             announced: None,
             early: BTreeMap::new(),
+            named_bytes: 0,
         }
     }
 
     /// How many are not delivered.
     pub fn pending(&self) -> usize {
         self.batches.len()
+    }
+
+    /// Payload in bytes of undelivered batches that own blocks name.
+    pub fn named_bytes(&self) -> u64 {
+        self.named_bytes
     }
 
     /// Whether some wait to be named.
@@ -119,6 +126,7 @@ impl OwnBatches {
                 break;
             }
             own.named = true;
+            self.named_bytes += u64::from(own.batch.bytes);
             self.ready.remove(&sequence);
             named.push(own.batch);
         }
@@ -128,8 +136,9 @@ impl OwnBatches {
     /// An own block names these already (after a restart).
     pub fn already_named(&mut self, batches: &[BatchRef]) {
         for batch in batches {
-            if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch) {
+            if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && !own.named) {
                 own.named = true;
+                self.named_bytes += u64::from(own.batch.bytes);
                 self.ready.remove(&batch.sequence);
             }
         }
@@ -142,6 +151,7 @@ impl OwnBatches {
         for batch in batches {
             if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && own.named) {
                 own.named = false;
+                self.named_bytes -= u64::from(own.batch.bytes);
                 self.ready.insert(batch.sequence);
                 count = u64::saturating_add(count, 1);
             }
@@ -151,7 +161,9 @@ impl OwnBatches {
 
     /// A batch is delivered.
     pub fn delivered(&mut self, sequence: Sequence) {
-        self.batches.remove(&sequence);
+        if let Some(own) = self.batches.remove(&sequence).filter(|own| own.named) {
+            self.named_bytes -= u64::from(own.batch.bytes);
+        }
         self.ready.remove(&sequence);
         self.reserve(sequence.next());
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rorqual_config::Digest;
+use rorqual_config::{AuthorityIndex, Digest};
 
 use super::records::Pending;
 use super::{Core, count};
@@ -84,6 +84,7 @@ impl Core {
             self.records.last_with_payload = index;
         }
         self.settle_own(&pending.commit.blocks, &pending.batches);
+        self.settle_claims(&pending);
         self.collect_garbage();
         self.pacemaker.committed(self.setup.parameters.leader_timeout);
         self.catch_up.progressed(self.now.monotonic);
@@ -101,7 +102,12 @@ impl Core {
         let (index, blocks) = (commit.index, &commit.blocks);
         let mut absent: BTreeSet<BatchKey> = BTreeSet::new();
         let mut waited: Vec<(BlockRef, BatchKey)> = Vec::new();
+        // What found no room was asked of nobody.
+        let mut unasked: BTreeSet<AuthorityIndex> = BTreeSet::new();
         for reference in blocks {
+            if self.claims.is_waiting(reference) {
+                unasked.insert(reference.author);
+            }
             if let Some(vertex) = self.graph.get_mut(reference) {
                 waited.extend(std::mem::take(&mut vertex.missing).into_iter().map(|key| (*reference, key)));
             }
@@ -111,7 +117,8 @@ impl Core {
         let mut missing = BTreeSet::new();
         for delivered in batches.iter().filter(|delivered| absent.contains(&delivered.key())) {
             // A commit of our own decision was voted for by blocks that we have: their authors are asked already.
-            self.await_delivered(delivered, index, certified.is_some());
+            let anybody = certified.is_some() || unasked.contains(&delivered.author);
+            self.await_delivered(delivered, index, anybody);
             missing.insert(delivered.key());
         }
         for (reference, key) in waited {
@@ -145,6 +152,7 @@ impl Core {
             return;
         }
         let dropped = self.graph.collect(round);
+        self.settle_collected(&dropped);
         for vertex in dropped {
             self.drop_vertex(vertex);
         }

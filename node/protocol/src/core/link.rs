@@ -47,15 +47,14 @@ impl Core {
         }
         vertex.reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
         if !own {
-            vertex.missing = block.batches().iter().map(|batch| batch.key(block.author())).collect();
+            vertex.missing = self.unknown_payload(&block);
         }
         self.insert(vertex);
         self.clock.observe(&block);
         self.adopt_parents(&block);
-        for batch in if own { &[] } else { block.batches() } {
-            self.await_batch(block.author(), batch, sender, Waiter::Block(block.reference()), false);
-        }
+        self.claim(&block, sender);
         self.mark_history(&block);
+        self.look_at_wakefulness(&block.reference());
         Ok(())
     }
 
@@ -168,6 +167,7 @@ impl Core {
         while let Some(reference) = stack.pop() {
             let Some(vertex) = self.graph.get_mut(&reference) else { continue };
             let dependants = std::mem::take(&mut vertex.dependants);
+            self.look_at_wakefulness(&reference);
             self.relieve(dependants, &mut stack);
         }
     }

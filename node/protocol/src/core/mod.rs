@@ -6,7 +6,9 @@
 
 mod batches;
 mod catch_up;
+mod claim;
 mod commit;
+mod cover;
 mod durable;
 mod ingress;
 mod limiter;
@@ -35,6 +37,7 @@ use crate::certificate::tally::Tally;
 use crate::commit::index::VoteIndex;
 use crate::commit::ledger::{Checkpoints, Ledger};
 use crate::commit::schedule::Schedule;
+use crate::dag::claims::{Claims, Limit};
 use crate::dag::clock::Clock;
 use crate::dag::fetch::Fetcher;
 use crate::dag::graph::Graph;
@@ -100,6 +103,8 @@ pub struct Core {
     fetch_at: Option<Duration>,
     fetch_not_before: Duration,
     payload: Payload,
+    /// What authors name, and for how much of it there is room.
+    claims: Claims,
     to_link: VecDeque<(AuthorityIndex, VerifiedBlock)>,
     index: VoteIndex,
     /// Something was linked since slots were last looked at.
@@ -155,6 +160,8 @@ impl Core {
         let (committee, parameters) = (&setup.committee, &setup.parameters);
         let members = committee.size();
         let limits = Limits { blocks: parameters.max_suspended_blocks, bytes: parameters.max_suspended_bytes };
+        let names = usize::try_from(committee.protocol().replay_window).unwrap_or(usize::MAX);
+        let room = Limit { bytes: parameters.author_quota_bytes, names };
         // A request is answered within a few delays or never.
         let patience = (parameters.delay_bound * 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
         Self {
@@ -167,6 +174,7 @@ impl Core {
             fetch_at: None,
             fetch_not_before: Duration::ZERO,
             payload: Payload::default(),
+            claims: Claims::new(members, setup.me, room),
             to_link: VecDeque::new(),
             index: VoteIndex::new(Schedule::new(committee)),
             undecided: true,

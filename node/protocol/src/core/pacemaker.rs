@@ -16,6 +16,7 @@ use rorqual_config::parameters::ConsensusParameters;
 use super::limiter::Limiter;
 use super::{Core, count};
 use crate::commit::index::vote_of;
+use crate::dag::graph::Vertex;
 use crate::types::Round;
 
 /// Rounds without a commit before the timeout grows, if the committee is smaller than that.
@@ -98,7 +99,8 @@ impl Core {
             return true;
         }
         let me = self.setup.me;
-        let usable = self.graph.round(below).filter(|vertex| vertex.usable()).map(|vertex| vertex.block.author());
+        let usable =
+            self.graph.round(below).filter(|vertex| vertex.may_be_parent()).map(|vertex| vertex.block.author());
         let mut authors: AuthoritySet = usable.filter(|author| *author != me).collect();
         if self.own_round() == below {
             authors.insert(me);
@@ -163,7 +165,7 @@ impl Core {
         leaders.all(|leader| {
             // If we lead and have passed that round, nobody can bring our block any more.
             leader == self.setup.me
-                || self.graph.variants(below, leader).iter().any(|vertex| vertex.usable())
+                || self.graph.variants(below, leader).iter().any(Vertex::may_be_parent)
                 || self.is_muted(leader)
         })
     }
@@ -219,7 +221,7 @@ impl Core {
     /// With nothing to order, the time of the next own block. Empty commits must not keep the system awake.
     fn idle_until(&self) -> Option<Duration> {
         let busy = self.batches.any_ready()
-            || self.graph.uncommitted_with_payload() > 0
+            || self.graph.waking() > 0
             || self.records.last_with_payload > self.tally.certified();
         if busy {
             return None;

@@ -97,7 +97,9 @@ impl Core {
 
     fn take_payload(&mut self) -> Vec<BatchRef> {
         let rules = self.setup.committee.protocol();
-        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes)
+        // Beyond this our peers could have no room for it, and without them no commit would make room.
+        let allowance = rules.author_allowance_bytes().saturating_sub(self.batches.named_bytes());
+        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes.min(allowance))
     }
 
     /// Our block is durable: now it counts and leaves.
@@ -221,7 +223,7 @@ impl Core {
         author: AuthorityIndex,
         targets: &[(BlockRef, rorqual_config::Digest)],
     ) -> Option<&Vertex> {
-        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.usable());
+        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.may_be_parent());
         let agrees = |vertex: &&Vertex| {
             targets.iter().all(|(slot, digest)| vote_of(&vertex.block, slot.round, slot.author) == Some(*digest))
         };
@@ -237,7 +239,7 @@ impl Core {
             if variants.clone().any(|vertex| vertex.committed || vertex.in_history_of.contains(self.setup.me)) {
                 return None;
             }
-            if let Some(vertex) = variants.find(|vertex| vertex.usable() && self.is_settled(vertex)) {
+            if let Some(vertex) = variants.find(|vertex| vertex.may_be_parent() && self.is_settled(vertex)) {
                 return Some(vertex);
             }
             at = at.previous();

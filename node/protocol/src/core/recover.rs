@@ -12,7 +12,6 @@ use rorqual_config::encoding::decode;
 use super::Core;
 use crate::commit::ledger::Snapshot;
 use crate::dag::graph::Vertex;
-use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt};
 use crate::input::Recovered;
 use crate::types::{BatchKey, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
@@ -155,20 +154,19 @@ impl Core {
         for (block, committed) in blocks {
             let reference = block.reference();
             let reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
-            let foreign = block.author() != self.setup.me;
+            let (foreign, missing) = (block.author() != self.setup.me, self.unknown_payload(&block));
             if let Some(vertex) = self.graph.get_mut(&reference) {
                 vertex.reach = reach;
                 if foreign && !committed {
-                    vertex.missing = block.batches().iter().map(|batch| batch.key(reference.author)).collect();
+                    vertex.missing = missing;
                 }
             }
             self.adopt_parents(&block);
-            if foreign && !committed {
-                for batch in block.batches() {
-                    self.await_batch(reference.author, batch, reference.author, Waiter::Block(reference), false);
-                }
+            if !committed {
+                self.claim(&block, reference.author);
             }
             self.mark_history(&block);
+            self.look_at_wakefulness(&reference);
             let news = self.tally.observe(&block, self.ledger.index);
             self.records.voted(news);
         }
@@ -185,7 +183,11 @@ impl Core {
             return;
         }
         self.own.last = recovered.own_before.clone();
-        match self.never_left(&block, recovered) {
+        let never_left = self.never_left(&block, recovered);
+        if let Some(cover) = &recovered.cover {
+            self.undurable.found(cover, !never_left);
+        }
+        match never_left {
             true => self.own.given_up = Some(block.reference()),
             false => self.own.held = Some(block),
         }

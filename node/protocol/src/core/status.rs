@@ -6,6 +6,7 @@ use rorqual_config::AuthorityIndex;
 
 use super::Core;
 use crate::commit::rule::Tally;
+use crate::commit::window::ReplayWindow;
 use crate::types::{CommitIndex, Round, Sequence};
 
 /// Events since the start of the process.
@@ -25,6 +26,7 @@ pub struct Counters {
     pub evicted: u64,
     pub equivocations: u64,
     pub requeued: u64,
+    pub payload_dropped: u64,
     pub executed: u64,
 }
 
@@ -75,6 +77,8 @@ pub struct Footprint {
     pub wanted: usize,
     pub fetching: usize,
     pub payload_waits: usize,
+    pub payload_named: usize,
+    pub over_quota: usize,
     pub tally_entries: usize,
     pub leader_rounds: usize,
     pub records_waiting: usize,
@@ -95,7 +99,7 @@ impl Status {
     }
 
     /// Names and numbers of events, for metrics.
-    pub fn happened(&self) -> [(&'static str, u64); 12] {
+    pub fn happened(&self) -> [(&'static str, u64); 13] {
         let events = &self.events;
         [
             ("proposed", events.proposed),
@@ -109,12 +113,13 @@ impl Status {
             ("evicted", events.evicted),
             ("equivocation", events.equivocations),
             ("requeued", events.requeued),
+            ("payload_dropped", events.payload_dropped),
             ("executed", events.executed),
         ]
     }
 
     /// Names and sizes of what is held, for metrics.
-    pub fn held(&self) -> [(&'static str, usize); 10] {
+    pub fn held(&self) -> [(&'static str, usize); 12] {
         let sizes = &self.footprint;
         [
             ("blocks", sizes.blocks),
@@ -122,6 +127,8 @@ impl Status {
             ("wanted", sizes.wanted),
             ("fetching", sizes.fetching),
             ("payload_waits", sizes.payload_waits),
+            ("payload_named", sizes.payload_named),
+            ("over_quota", sizes.over_quota),
             ("tally_entries", sizes.tally_entries),
             ("leader_rounds", sizes.leader_rounds),
             ("records_waiting", sizes.records_waiting),
@@ -158,6 +165,11 @@ impl Core {
         self.ledger.windows[author.usize()].highest()
     }
 
+    /// Which of an author's sequences can still be delivered.
+    pub fn window(&self, author: AuthorityIndex) -> &ReplayWindow {
+        &self.ledger.windows[author.usize()]
+    }
+
     /// How much the core holds.
     pub fn footprint(&self) -> Footprint {
         Footprint {
@@ -166,6 +178,8 @@ impl Core {
             wanted: self.suspended.wanted_len(),
             fetching: self.fetcher.len(),
             payload_waits: self.payload.len(),
+            payload_named: self.claims.named(),
+            over_quota: self.claims.waiting(),
             tally_entries: self.tally.len(),
             leader_rounds: self.index.len(),
             records_waiting: self.records.waiting.len(),

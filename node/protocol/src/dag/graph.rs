@@ -22,8 +22,12 @@ pub struct Vertex {
     pub linked_at: Duration,
     /// Part of a commit.
     pub committed: bool,
-    /// Its batches that are not stored here.
+    /// Its batches that can still be delivered and are not known to be stored here.
     pub missing: BTreeSet<BatchKey>,
+    /// We keep its payload only because another member's blocks build on it: our own do not.
+    pub pulled: bool,
+    /// It keeps us from resting.
+    pub wakes: bool,
     /// Its parents that are not usable.
     pub unusable_parents: u32,
     /// Linked blocks that wait for this one to become usable.
@@ -50,6 +54,8 @@ impl Vertex {
             linked_at,
             committed: false,
             missing: BTreeSet::new(),
+            pulled: false,
+            wakes: false,
             unusable_parents: 0,
             dependants: Vec::new(),
             in_history_of: AuthoritySet::EMPTY,
@@ -61,10 +67,15 @@ impl Vertex {
         }
     }
 
-    /// Whether we may reference it: all payload of its uncommitted history is stored, or it is committed, which proves that
-    /// an honest quorum held the payload.
+    /// Whether what references it may be referenced: all payload of its uncommitted history is stored, as far as it can still be
+    /// delivered, or it is committed, which proves that an honest quorum held the payload.
     pub fn usable(&self) -> bool {
         self.committed || (self.missing.is_empty() && self.unusable_parents == 0)
+    }
+
+    /// Whether we may reference it ourselves: usable, and its author's payload has room on our own account.
+    pub fn may_be_parent(&self) -> bool {
+        self.usable() && (self.committed || !self.pulled)
     }
 
     /// Peers that surely have it.
@@ -92,20 +103,13 @@ pub struct Graph {
     blocks: usize,
     /// Few, wherever they lie: what is done with them at every step must not look at all the others.
     uncommitted: BTreeSet<BlockRef>,
-    uncommitted_with_payload: usize,
+    waking: usize,
 }
 
 impl Graph {
     /// The empty graph of a committee of `members`: genesis only, which is never stored.
     pub fn new(members: usize) -> Self {
-        Self {
-            members,
-            gc_round: Round(0),
-            rows: VecDeque::new(),
-            blocks: 0,
-            uncommitted: BTreeSet::new(),
-            uncommitted_with_payload: 0,
-        }
+        Self { members, gc_round: Round(0), rows: VecDeque::new(), blocks: 0, uncommitted: BTreeSet::new(), waking: 0 }
     }
 
     /// Nothing is kept at or below this round; references to it count as linked.
@@ -128,9 +132,16 @@ impl Graph {
         &self.uncommitted
     }
 
-    /// How many uncommitted blocks name payload.
-    pub fn uncommitted_with_payload(&self) -> usize {
-        self.uncommitted_with_payload
+    /// How many blocks keep us from resting.
+    pub fn waking(&self) -> usize {
+        self.waking
+    }
+
+    /// Whether a block keeps us from resting.
+    pub fn set_wakes(&mut self, reference: &BlockRef, wakes: bool) {
+        let Some(vertex) = self.get_mut(reference) else { return };
+        let before = std::mem::replace(&mut vertex.wakes, wakes);
+        self.waking = self.waking + usize::from(wakes) - usize::from(before);
     }
 
     fn place(&self, round: Round) -> Option<usize> {
@@ -219,8 +230,6 @@ impl Graph {
         self.blocks = self.blocks.saturating_add(1);
         if !vertex.committed {
             self.uncommitted.insert(vertex.block.reference());
-            let with_payload = usize::from(!vertex.block.batches().is_empty());
-            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_add(with_payload);
         }
         row[author.usize()].variants.push(vertex);
     }
@@ -231,9 +240,7 @@ impl Graph {
             return false;
         };
         vertex.committed = true;
-        if !vertex.block.batches().is_empty() {
-            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_sub(1);
-        }
+        self.set_wakes(reference, false);
         self.uncommitted.remove(reference);
         true
     }
@@ -259,8 +266,7 @@ impl Graph {
         self.blocks = self.blocks.saturating_sub(dropped.len());
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
-            let with_payload = usize::from(!vertex.block.batches().is_empty());
-            self.uncommitted_with_payload = self.uncommitted_with_payload.saturating_sub(with_payload);
+            self.waking -= usize::from(vertex.wakes);
         }
         dropped
     }

@@ -1,5 +1,6 @@
 //! The DAG: what is linked, what waits, and what the network has reached.
 
+pub mod claims;
 pub mod clock;
 pub mod fetch;
 pub mod graph;

@@ -5,6 +5,7 @@ mod calm;
 mod crashes;
 mod defaults;
 mod execution;
+mod hoarding;
 mod malformed;
 mod numbers;
 mod partitions;

@@ -17,6 +17,7 @@ use super::message::Message;
 use super::outside::Outside;
 use super::payload::Waits;
 use super::requests::{Request, Requests};
+use super::stock::Stock;
 use super::{MILLISECOND, SECOND, Time};
 use crate::{members, reference};
 
@@ -34,6 +35,7 @@ pub struct Daemon {
     timer: u64,
     pub(super) requests: Requests,
     pub(super) waits: Waits,
+    pub(super) stock: Stock,
     executor: Executor,
     /// When the core hears of the last execution: it hears of them in order.
     executed_at: Time,
@@ -67,6 +69,9 @@ impl Daemon {
         let (core, effects) = Core::recover(setup, recovered, now)?;
         let own = disk.own_batches(me);
         let next_sequence = own.last_key_value().map_or(Sequence(1), |(last, _)| last.next());
+        let mut stock = Stock::new(me, &core, parameters, &out.committee);
+        let stale = stock.restore(&core.kept_at_start(&effects), disk);
+        disk.append(out.now, Record::Drop(stale), &mut out.random);
         let mut daemon = Self {
             me,
             life,
@@ -77,6 +82,7 @@ impl Daemon {
             timer: 0,
             requests: Requests::default(),
             waits: Waits::default(),
+            stock,
             executor: Executor::new(executed),
             executed_at: 0,
             own,
@@ -112,7 +118,8 @@ impl Daemon {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token, disk, out),
             Effect::SendOwn { peer, block } => {
                 assert_eq!(block.author(), self.me, "sends a foreign block as its own");
-                let missing = disk.not_durable(&block, |disk, reference| is_committed(disk, reference, out));
+                let is_committed = |disk: &Disk, reference: &BlockRef| is_committed(disk, reference, out);
+                let missing = disk.not_durable(&block, is_committed, |disk, key| is_stale(disk, key, out));
                 assert_eq!(missing, None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
                 out.send(self.me, peer, Message::Own(block));
@@ -139,6 +146,10 @@ impl Daemon {
             Effect::CancelWait(key) => {
                 self.waits.end(&key);
             }
+            Effect::DropPayload(keys) => {
+                self.stock.forget(&keys);
+                disk.append(out.now, Record::Drop(keys), &mut out.random);
+            }
             Effect::Deliver(delivery) => {
                 self.executor.take(delivery);
                 self.execute(disk, out);
@@ -158,8 +169,10 @@ impl Daemon {
     }
 
     fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>, disk: &mut Disk, out: &mut Outside) {
+        let mut gone = Vec::new();
         for write in &writes {
             if let Write::Commit(delivery) = write {
+                gone.extend(self.stock.delivered(delivery));
                 out.note(delivery.commit.digest());
                 out.oracle.record(self.me, delivery);
             }
@@ -169,6 +182,9 @@ impl Daemon {
             _ => None,
         });
         let mut at = disk.append(out.now, Record::Writes(writes), &mut out.random);
+        if !gone.is_empty() {
+            at = disk.append(out.now, Record::Drop(gone), &mut out.random);
+        }
         let mut mark = None;
         if sync {
             let (done, covers) = disk.sync(at, &mut out.random);
@@ -228,6 +244,7 @@ impl Daemon {
         out: &mut Outside,
     ) {
         let (new, learnt) = self.waits.add(key, holders);
+        self.stock.ask(&key);
         if disk.has_payload(&key) {
             if new {
                 out.schedule(disk.readable_at(&key), Event::Stored { node: self.me, life: self.life, key });
@@ -254,6 +271,7 @@ impl Daemon {
         if !self.waits.is_waiting(&key) || disk.has_payload(&key) {
             return;
         }
+        assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         let connected = out.connected(self.me);
         if let Some(holder) = self.waits.next_holder(&key, |h| connected.contains(&h)) {
             out.send(self.me, holder, Message::FetchBatch(key));
@@ -267,7 +285,8 @@ impl Daemon {
         if key.author == self.me && self.own.get(&key.sequence).is_none_or(|b| b.digest != key.digest) {
             self.sealed(key, disk, out);
         }
-        if self.waits.end(&key) {
+        // What was written may have been deleted since.
+        if disk.has_payload(&key) && self.waits.end(&key) {
             let bytes = disk.payload_bytes(&key);
             self.step(Input::BatchStored { key, bytes }, disk, out);
         }
@@ -361,6 +380,15 @@ impl Daemon {
 fn is_committed(disk: &Disk, block: &BlockRef, out: &Outside) -> bool {
     let commits = || reference::commits(&out.committee, disk.durable_blocks());
     out.oracle.is_committed(block) || commits().iter().any(|commit| commit.blocks.contains(block))
+}
+
+/// Whether no commit after those that somebody has recorded, or that the durable blocks of this disk say, can deliver it.
+fn is_stale(disk: &Disk, key: &BatchKey, out: &Outside) -> bool {
+    let window = out.committee.protocol().replay_window;
+    let decided = reference::commits(&out.committee, disk.durable_blocks());
+    let delivered = decided.iter().flat_map(|commit| &commit.batches).filter(|batch| batch.author == key.author);
+    let settles = |sequence: Sequence| sequence == key.sequence || key.sequence.0 + window <= sequence.0;
+    out.oracle.is_stale(key) || delivered.map(|batch| batch.batch.sequence).any(settles)
 }
 
 fn now(at: Time, started: Time, offset_ms: i64) -> Now {

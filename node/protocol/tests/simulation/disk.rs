@@ -18,6 +18,8 @@ use crate::random::Random;
 pub enum Record {
     Writes(Vec<Write>),
     Executed(CommitIndex, Digest),
+    /// Payload that was deleted.
+    Drop(Vec<BatchKey>),
 }
 
 struct Log<T> {
@@ -59,11 +61,18 @@ struct Index {
     /// Each with its place in the log.
     payload: BTreeMap<BatchKey, (usize, BatchRef)>,
     committed: BTreeSet<BlockRef>,
+    delivered: BTreeSet<BatchKey>,
+    /// The content that was delivered under a sequence.
+    settled: BTreeMap<(AuthorityIndex, Sequence), Digest>,
+    /// Bytes of payload of each author that no commit on record delivers.
+    undelivered: BTreeMap<AuthorityIndex, u64>,
 }
 
 pub struct Disk {
-    records: Log<Record>,
-    payload: Log<(BatchKey, BatchRef)>,
+    /// Each with its place among the entries of both logs: one writer takes them in order.
+    records: Log<(u64, Record)>,
+    payload: Log<(u64, BatchKey, BatchRef)>,
+    written: u64,
     index: Index,
     /// Where in the log of records blocks and commits are.
     positions: BTreeMap<Name, usize>,
@@ -80,6 +89,7 @@ impl Disk {
         Self {
             records: Log { entries: Vec::new(), synced: 0 },
             payload: Log { entries: Vec::new(), synced: 0 },
+            written: 0,
             index: Index::default(),
             positions: BTreeMap::new(),
             busy_until: 0,
@@ -102,7 +112,8 @@ impl Disk {
             self.positions.entry(name).or_insert(self.records.entries.len());
         }
         self.index.add(&record);
-        self.records.append(at, record);
+        self.written += 1;
+        self.records.append(at, (self.written, record));
         at
     }
 
@@ -128,8 +139,9 @@ impl Disk {
         }
         let last = self.payload.entries.last().map_or(0, |(at, _)| *at);
         let at = (now + random.between(10, 300)).max(last);
-        self.payload.append(at, (key, batch));
-        self.index.payload.insert(key, (self.payload.entries.len() - 1, batch));
+        self.written += 1;
+        self.payload.append(at, (self.written, key, batch));
+        self.index.store(key, self.payload.entries.len() - 1, batch);
         Some(at)
     }
 
@@ -170,11 +182,15 @@ impl Disk {
         self.records.synced = self.records.synced.min(records);
         self.positions.retain(|_, position| *position < records);
         self.index = Index::default();
-        for (_, record) in &self.records.entries {
+        // Whatever came before whatever deleted it.
+        let mut payload = self.payload.entries.iter().enumerate().peekable();
+        for (_, (number, record)) in &self.records.entries {
+            while let Some((place, (_, (_, key, batch)))) = payload.next_if(|(_, (_, (before, ..)))| before < number) {
+                self.index.store(*key, place, *batch);
+            }
             self.index.add(record);
         }
-        let payload = self.payload.entries.iter().enumerate();
-        self.index.payload = payload.map(|(place, (_, (key, batch)))| (*key, (place, *batch))).collect();
+        payload.for_each(|(place, (_, (_, key, batch)))| self.index.store(*key, place, *batch));
         (self.busy_until, self.sync_done) = (0, 0);
     }
 
@@ -191,6 +207,7 @@ impl Disk {
         &self,
         block: &VerifiedBlock,
         is_committed: impl Fn(&Self, &BlockRef) -> bool,
+        is_stale: impl Fn(&Self, &BatchKey) -> bool,
     ) -> Option<String> {
         let durable = |name: Name| self.positions.get(&name).is_some_and(|position| *position < self.records.synced);
         let kept = |key: &BatchKey| self.index.payload.get(key).is_some_and(|(place, _)| *place < self.payload.synced);
@@ -200,7 +217,7 @@ impl Disk {
                 return Some(format!("{reference:?}"));
             }
             let batches = self.block(reference).into_iter().flat_map(|b| b.batches().iter().map(|x| x.key(b.author())));
-            let missing = batches.into_iter().find(|key| !kept(key));
+            let missing = batches.into_iter().find(|key| !kept(key) && !is_stale(self, key));
             if let Some(key) =
                 missing.filter(|_| !self.index.committed.contains(reference) && !is_committed(self, reference))
             {
@@ -216,6 +233,11 @@ impl Disk {
         None
     }
 
+    /// Whether a commit on record delivers other content under the sequence of this batch.
+    pub fn is_superseded(&self, key: &BatchKey) -> bool {
+        self.index.settled.get(&(key.author, key.sequence)).is_some_and(|digest| *digest != key.digest)
+    }
+
     pub fn has_payload(&self, key: &BatchKey) -> bool {
         self.index.payload.contains_key(key)
     }
@@ -227,7 +249,7 @@ impl Disk {
 
     /// When the payload can be read.
     pub fn readable_at(&self, key: &BatchKey) -> Time {
-        let found = self.payload.entries.iter().rev().find(|(_, (k, _))| k == key);
+        let found = self.payload.entries.iter().rev().find(|(_, (_, k, _))| k == key);
         found.map_or(0, |(at, _)| *at)
     }
 
@@ -269,8 +291,15 @@ impl Disk {
         own.map(|(key, (_, batch))| (key.sequence, *batch)).collect()
     }
 
-    fn delivered(&self) -> BTreeSet<BatchKey> {
-        self.index.commits.values().flat_map(|d| d.batches.iter().map(|b| b.key())).collect()
+    /// Payload that no commit on record delivers.
+    pub fn undelivered(&self) -> impl Iterator<Item = (BatchKey, BatchRef)> {
+        let undelivered = |(key, _): &(&BatchKey, _)| !self.index.delivered.contains(*key);
+        self.index.payload.iter().filter(undelivered).map(|(key, (_, batch))| (*key, *batch))
+    }
+
+    /// Its bytes, of one author.
+    pub fn undelivered_bytes(&self, author: AuthorityIndex) -> u64 {
+        self.index.undelivered.get(&author).copied().unwrap_or_default()
     }
 
     /// What a process reads when it starts.
@@ -279,7 +308,7 @@ impl Disk {
         let snapshot = index.snapshots.last_key_value().map(|(i, bytes)| (*i, bytes.to_vec()));
         let after = snapshot.as_ref().map_or(CommitIndex(0), |(i, _)| *i);
         let gc_round = index.commits.get(&after).map_or(Round(0), |d| d.commit.leader_round.minus(gc_depth));
-        let delivered = self.delivered();
+        let delivered = &index.delivered;
         let own = self.own_batches(me).into_values();
         let mut ours = index.own.values().rev().filter_map(|reference| index.blocks.get(reference)).cloned();
         let mut next = || ours.next();
@@ -334,7 +363,30 @@ impl Index {
             Record::Executed(index, state) => {
                 self.executed.insert(*index, *state);
             }
+            Record::Drop(keys) => keys.iter().for_each(|key| self.delete(key)),
             Record::Writes(writes) => writes.iter().for_each(|write| self.write(write)),
+        }
+    }
+
+    fn store(&mut self, key: BatchKey, place: usize, batch: BatchRef) {
+        let before = self.payload.insert(key, (place, batch));
+        if before.is_none() && !self.delivered.contains(&key) {
+            *self.undelivered.entry(key.author).or_default() += u64::from(batch.bytes);
+        }
+    }
+
+    fn delete(&mut self, key: &BatchKey) {
+        let Some((_, batch)) = self.payload.remove(key) else { return };
+        assert!(!self.delivered.contains(key), "{key} is deleted although a commit delivers it");
+        *self.undelivered.entry(key.author).or_default() -= u64::from(batch.bytes);
+    }
+
+    fn deliver(&mut self, key: BatchKey) {
+        self.settled.insert((key.author, key.sequence), key.digest);
+        if self.delivered.insert(key)
+            && let Some((_, batch)) = self.payload.get(&key)
+        {
+            *self.undelivered.entry(key.author).or_default() -= u64::from(batch.bytes);
         }
     }
 
@@ -356,6 +408,7 @@ impl Index {
             Write::Uncover => self.cover = None,
             Write::Commit(delivery) => {
                 self.committed.extend(&delivery.commit.blocks);
+                delivery.batches.iter().for_each(|batch| self.deliver(batch.key()));
                 self.commits.insert(delivery.commit.index, delivery.clone());
             }
             Write::Certificate(certificate) => {

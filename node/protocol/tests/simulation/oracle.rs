@@ -35,10 +35,15 @@ pub struct Oracle {
     executed: Vec<CommitIndex>,
     /// Delay from sealing to execution at the sealer, with the time of the execution.
     latencies: Vec<(Time, Time)>,
+    /// The highest delivered sequence of each author.
+    highest: BTreeMap<AuthorityIndex, Sequence>,
+    /// Undelivered bytes of one author that the disk of another may hold, and the most that one held.
+    disk_bound: u64,
+    fullest: u64,
 }
 
 impl Oracle {
-    pub fn new(committee: Arc<Committee>, byzantine: AuthoritySet) -> Self {
+    pub fn new(committee: Arc<Committee>, byzantine: AuthoritySet, disk_bound: u64) -> Self {
         let none = vec![CommitIndex(0); committee.size()];
         Self {
             committee,
@@ -52,6 +57,9 @@ impl Oracle {
             recorded: none.clone(),
             executed: none,
             latencies: Vec::new(),
+            highest: BTreeMap::new(),
+            disk_bound,
+            fullest: 0,
         }
     }
 
@@ -140,8 +148,29 @@ impl Oracle {
             assert_eq!(sealed.batch, batch.batch, "{key} is delivered with another length");
             let before = self.delivered.insert((key.author, key.sequence), (commit.index, key.digest));
             assert_eq!(before, None, "{key} is delivered twice");
+            let highest = self.highest.entry(key.author).or_default();
+            *highest = key.sequence.max(*highest);
         }
         self.chain.push((delivery.clone(), digest, None));
+    }
+
+    /// Whether no further commit can deliver a batch.
+    pub fn is_stale(&self, key: &BatchKey) -> bool {
+        let highest = self.highest.get(&key.author).copied().unwrap_or_default();
+        let window = self.committee.protocol().replay_window;
+        self.delivered.contains_key(&(key.author, key.sequence)) || key.sequence.0 + window <= highest.0
+    }
+
+    /// The disk of a node holds so much of an author that no commit has delivered.
+    pub fn fills(&mut self, node: AuthorityIndex, author: AuthorityIndex, bytes: u64) {
+        self.fullest = self.fullest.max(bytes);
+        let bound = self.disk_bound;
+        assert!(bytes <= bound, "{node:?} keeps {bytes} undelivered bytes of {author:?}; at most {bound} may be there");
+    }
+
+    /// The most undelivered bytes of one author that were on one disk.
+    pub fn fullest(&self) -> u64 {
+        self.fullest
     }
 
     /// A node executed a commit.

@@ -10,6 +10,8 @@ use super::puppet::Mischief;
 use super::{MILLISECOND, SECOND, Time};
 use crate::random::Random;
 
+const KIB: u64 = 1 << 10;
+
 /// A member that is not an honest node.
 pub enum Role {
     /// Says nothing, ever.
@@ -46,8 +48,19 @@ impl Plan {
             seed,
             size,
             stakes: vec![1; size],
-            protocol: ProtocolParameters { gc_depth: 60, checkpoint_interval: 16, ..ProtocolParameters::default() },
-            parameters: ConsensusParameters { catch_up_batch: 20, ..ConsensusParameters::default() },
+            protocol: ProtocolParameters {
+                gc_depth: 60,
+                checkpoint_interval: 16,
+                // So little that the bounds on undelivered payload bite.
+                max_batch_bytes: KIB,
+                max_block_payload_bytes: KIB,
+                ..ProtocolParameters::default()
+            },
+            parameters: ConsensusParameters {
+                catch_up_batch: 20,
+                author_quota_bytes: 16 * KIB,
+                ..ConsensusParameters::default()
+            },
             delays: Delays { low: MILLISECOND, high: 4 * MILLISECOND, slow_chance: 0, slow: 0 },
             pace: Pace::default(),
             faulty: Vec::new(),
@@ -67,6 +80,12 @@ impl Plan {
 
     pub fn at(&mut self, time: Time, fault: Fault) {
         self.faults.push((time, fault));
+    }
+
+    /// Undelivered bytes of one author that the disk of another may hold: the limit on its own account, and on those of all
+    /// members but the author, which a liar fills that shows everybody other blocks.
+    pub fn disk_bound(&self) -> u64 {
+        (self.size as u64 - 1) * self.parameters.author_quota_bytes
     }
 
     /// When the last fault and the last batch are over.

@@ -7,7 +7,7 @@ use rorqual_protocol::certificate::check::VerifiedRange;
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, VerifiedBlock};
 
 use super::daemon::Daemon;
-use super::disk::Disk;
+use super::disk::{Disk, Record};
 use super::event::Event;
 use super::message::{Message, Served};
 use super::outside::Outside;
@@ -42,7 +42,7 @@ impl Daemon {
                     self.step(Input::PeerTip { peer: sender, tip }, disk, out);
                 }
             }
-            Message::Batch(key) => self.take_payload(key, disk, out),
+            Message::Batch(key) => self.take_payload(sender, key, disk, out),
             Message::FetchBatch(key) => {
                 if disk.has_payload(&key) {
                     out.send(self.me, sender, Message::Batch(key));
@@ -64,11 +64,20 @@ impl Daemon {
         }
     }
 
-    fn take_payload(&mut self, key: BatchKey, disk: &mut Disk, out: &mut Outside) {
+    fn take_payload(&mut self, sender: AuthorityIndex, key: BatchKey, disk: &mut Disk, out: &mut Outside) {
         // A key without content is what a liar sends: digest and content would not match.
         let Some(batch) = out.oracle.batch(&key) else { return };
+        let asked = self.waits.is_waiting(&key);
+        if disk.has_payload(&key) || !asked && !self.stock.admits(sender, &key, batch.bytes) {
+            return;
+        }
+        let gone = self.stock.add(&key, batch.bytes, asked);
+        if !gone.is_empty() {
+            disk.append(out.now, Record::Drop(gone), &mut out.random);
+        }
         if let Some(at) = disk.store(out.now, key, batch, &mut out.random) {
             out.schedule(at, Event::Stored { node: self.me, life: self.life, key });
+            out.oracle.fills(self.me, key.author, disk.undelivered_bytes(key.author));
         }
     }
 

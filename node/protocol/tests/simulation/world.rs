@@ -53,7 +53,7 @@ impl World {
         let committee = members::committee(&plan.stakes, plan.protocol.clone());
         let mut random = Random::new(plan.seed ^ ((plan.size as u64) << 32));
         let byzantine: AuthoritySet = plan.faulty.iter().map(|(author, _)| *author).collect();
-        let oracle = Oracle::new(committee.clone(), byzantine);
+        let oracle = Oracle::new(committee.clone(), byzantine, plan.disk_bound());
         let nodes = (0..plan.size).map(|_| Node {
             disk: Disk::new(),
             process: Process::Down,

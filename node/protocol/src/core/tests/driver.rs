@@ -312,6 +312,7 @@ impl Cluster {
                 Effect::Halt(reason) => self.nodes[node].halted = Some(reason),
                 Effect::SealBelow(_)
                 | Effect::OwnDelivered { .. }
+                | Effect::DropPayload(_)
                 | Effect::Penalise { .. }
                 | Effect::Evidence { .. } => (),
             }

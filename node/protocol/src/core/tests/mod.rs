@@ -10,6 +10,7 @@ mod extremes;
 mod keeping;
 mod own_batches;
 mod pacing;
+mod payload;
 mod probation;
 mod ranges;
 mod restarts;
