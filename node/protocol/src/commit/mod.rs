@@ -6,4 +6,5 @@ pub mod ledger;
 pub mod linearize;
 pub mod rule;
 pub mod schedule;
+pub mod time;
 pub mod window;
