@@ -168,3 +168,39 @@ fn whatever_the_medians_did_before_time_goes_on_with_them() {
         });
     }
 }
+
+#[test]
+fn a_second_step_back_costs_no_more_than_what_had_passed_since_the_first() {
+    // A hundred commits two hours ahead, a hundred an hour ahead, then right.
+    let found = times((0..500u64).map(|i| 10 * i + START + [2 * HOUR, HOUR, 0, 0, 0][i as usize / 100]));
+    let paces: Vec<u64> = found.windows(2).map(|pair| pair[1].1 - pair[0].1).collect();
+    assert!(paces[100..199].iter().all(|pace| *pace == 9), "{paces:?}");
+    assert!(paces[199..299].iter().all(|pace| *pace == 1), "{paces:?}");
+    assert!(paces[315..].iter().all(|pace| *pace == 9), "{paces:?}");
+}
+
+/// The price of the bound on gains: what a swing up has added is waited for.
+#[test]
+fn after_swings_time_stands_still_for_no_longer_than_their_span() {
+    for seed in seeds(60) {
+        with_seed(seed, || {
+            let mut random = Random::new(seed);
+            let span = *random.pick(&[50, 1_000, HOUR]);
+            let (mut time, mut now) = (CommitTime::default(), START);
+            for _ in 0..random.between(2, 300) {
+                now += random.between(1, 50);
+                let within = random.below(span + 1);
+                time.advance(now + *random.pick(&[0, span, within]));
+            }
+            let (stood, last) = (now, time.last_ms());
+            // One more a commit is no progress worth the name.
+            let mut commits = 0;
+            while time.last_ms() <= last + commits {
+                (now, commits) = (now + 1_000, commits + 1);
+                time.advance(now);
+            }
+            let bound = span + span / 100 + 20_000;
+            assert!(now - stood <= bound, "stood still for {} ms after swings within {span}", now - stood);
+        });
+    }
+}

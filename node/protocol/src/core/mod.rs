@@ -6,6 +6,7 @@
 
 mod batches;
 mod catch_up;
+mod clocks;
 mod commit;
 mod ingress;
 mod limiter;
@@ -42,6 +43,7 @@ use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
 use crate::types::{CommitIndex, Round, VerifiedBlock};
 
+pub use clocks::{Deviation, Times};
 pub use status::{Counters, Footprint, Status};
 
 /// What a core is made of.
@@ -104,6 +106,7 @@ pub struct Core {
     batches: batches::OwnBatches,
     pacemaker: pacemaker::Pacemaker,
     probation: probation::Probation,
+    clocks: clocks::Clocks,
     peers: peers::Peers,
     catch_up: catch_up::CatchUp,
     counters: Counters,
@@ -167,6 +170,7 @@ impl Core {
             batches: batches::OwnBatches::new(committee.protocol().sequence_ahead),
             pacemaker: pacemaker::Pacemaker::new(parameters),
             probation: probation::Probation::new(committee),
+            clocks: clocks::Clocks::new(members),
             peers: peers::Peers::new(members),
             catch_up: catch_up::CatchUp::new(now.monotonic),
             counters: Counters::default(),
@@ -177,7 +181,10 @@ impl Core {
 
     fn take(&mut self, input: Input) -> Result<(), Halt> {
         match input {
-            Input::Block { sender, block } => self.on_block(sender, block)?,
+            Input::Block { sender, block } => {
+                self.observe_clock(&block);
+                self.on_block(sender, block)?
+            }
             Input::BlocksUnavailable { peer, refs } => {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);

@@ -17,6 +17,8 @@ pub mod plan;
 pub mod puppet;
 pub mod requests;
 pub mod serve;
+pub mod swinger;
+pub mod times;
 pub mod withholder;
 pub mod world;
 

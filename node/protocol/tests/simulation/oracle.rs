@@ -9,6 +9,7 @@ use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
+use super::times::Times;
 use crate::reference::NaiveCommit;
 
 /// A batch that was sealed.
@@ -35,6 +36,7 @@ pub struct Oracle {
     executed: Vec<CommitIndex>,
     /// Delay from sealing to execution at the sealer, with the time of the execution.
     latencies: Vec<(Time, Time)>,
+    pub times: Times,
 }
 
 impl Oracle {
@@ -52,6 +54,7 @@ impl Oracle {
             recorded: none.clone(),
             executed: none,
             latencies: Vec::new(),
+            times: Times::default(),
         }
     }
 
@@ -153,6 +156,7 @@ impl Oracle {
         let (known, _, known_state) = &mut self.chain[index.0 as usize - 1];
         assert_eq!(**known, *delivery, "{node:?} executes another commit {index}");
         assert_eq!(*known_state.get_or_insert(state), state, "{node:?} has another state after commit {index}");
+        self.times.executed(&delivery.commit, now);
         let own = delivery.batches.iter().filter(|b| b.author == node);
         self.latencies.extend(own.filter_map(|b| Some((now, now - self.sealed.get(&b.key())?.at))));
     }
