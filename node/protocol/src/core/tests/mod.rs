@@ -6,3 +6,4 @@ mod driver;
 mod pacing;
 mod restarts;
 mod single;
+mod times;
