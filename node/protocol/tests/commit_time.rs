@@ -114,7 +114,7 @@ fn a_liar_gains_less_than_three_times_the_spread_however_it_swings() {
                     // A saw-tooth up, one down, and swings whose low end falls.
                     2 => spread * at / period,
                     3 => spread - spread * at / period,
-                    4 if commit % 2 == 0 => spread,
+                    4 if commit.is_multiple_of(2) => spread,
                     4 => spread - spread * at / period,
                     _ if random.chance(3) => spread,
                     _ => random.below(spread / 2),
