@@ -6,6 +6,7 @@ pub mod backup;
 pub mod batch;
 pub mod cli;
 pub mod clients;
+pub mod clock;
 pub mod consensus;
 pub mod disk;
 pub mod execution;

@@ -28,6 +28,7 @@ use crate::batch::maker::{Maker, MakerSetup};
 use crate::batch::spread::Spreader;
 use crate::clients;
 use crate::clients::receipts::Receipts;
+use crate::clock::{self, NodeClock};
 use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
 use crate::consensus::effects::{Rooms, Stop};
 use crate::consensus::recovery::{self, RecoveryError};
@@ -44,7 +45,7 @@ use crate::sync::fetch::Fetcher;
 use crate::sync::payload::{PayloadSetup, PayloadSync};
 use crate::sync::refetch::Refetch;
 use crate::sync::server::Server;
-use crate::view::{View, ViewSetup};
+use crate::view::{READY_LAG, View, ViewSetup};
 
 /// Inputs that wait for consensus; full: the peer's stream, or the room, waits.
 const CONSENSUS_QUEUE: usize = 4_096;
@@ -305,6 +306,14 @@ impl Supervisor {
         });
     }
 
+    fn clock(&self, monitor: clock::Monitor) {
+        let stopping = self.stopping.clone();
+        self.spawn("clock", async move {
+            monitor.run(stopping).await;
+            Ok::<(), NodeError>(())
+        });
+    }
+
     fn store(&self, store: Store) {
         self.spawn("store", async move { Err::<(), StoreError>(store.failed().await) });
     }
@@ -466,7 +475,8 @@ impl Commons {
         .map_err(|error| NodeError::Execution(error.to_string()))
     }
 
-    fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>) {
+    fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>, clock: &NodeClock) {
+        let commit_time = clock.source();
         let setup = clients::ClientsSetup {
             committee: self.committee.clone(),
             me: self.config.me,
@@ -476,7 +486,7 @@ impl Commons {
             store: self.store.clone(),
             receipts: self.receipts.clone(),
             status: view.status_source(),
-            behind: view.behind_source(),
+            commit_time,
             closing: self.closing.clone(),
         };
         view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));
@@ -543,6 +553,7 @@ impl Opened {
         let (payload, payload_task) = PayloadSync::new(commons.payload_setup(&links, &intake));
         let (maker, maker_task) = Maker::new(commons.maker_setup(&links, recovered.next, seal_below));
         let (status_sender, status) = watch::channel(recovered.core.status());
+        let (clock_monitor, clock) = clock::Monitor::new(recovered.clock, status.clone(), READY_LAG);
         let view = Arc::new(View::new(ViewSetup {
             config: commons.config.clone(),
             store: store.clone(),
@@ -552,6 +563,7 @@ impl Opened {
             maker: maker.clone(),
             intake: intake.clone(),
             disk: commons.disk.clone(),
+            clock: clock.clone(),
             metrics: commons.metrics.clone(),
             failure: failure.clone(),
             closing: commons.closing.clone(),
@@ -598,8 +610,9 @@ impl Opened {
         supervisor.execution(execution.task);
         supervisor.store(store.clone());
         supervisor.disk(monitor);
+        supervisor.clock(clock_monitor);
         supervisor.http(listeners.http, view.clone());
-        commons.spawn_clients(listeners.clients, maker, execution.log, &view);
+        commons.spawn_clients(listeners.clients, maker, execution.log, &view, &clock);
         commons.announce();
         let (closing, stopping) = (commons.closing, commons.stopping);
         Ok(Node { committee, store, safety, links, failure, cause, closing, stopping, view })

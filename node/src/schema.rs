@@ -55,7 +55,9 @@ pub const POSITIONS: Column = Column("positions");
 pub const META: Column = Column("meta");
 
 /// What this version of the daemon writes. Another one is refused, naming both.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 1: the state of the core held the time of the last commit. 2: and the reference from which the next one follows.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Names in the column `meta`.
 pub struct Meta;

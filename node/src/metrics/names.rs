@@ -83,6 +83,9 @@ metrics! {
     STORE_BLOCK_CACHE Gauge "rorqual_store_block_cache_bytes" "Memory for blocks read from tables, all columns together";
     DISK_FREE_BYTES Gauge "rorqual_disk_free_bytes" "Bytes that may still be written in the data directory: of the filesystem, or of the quota";
     DISK_LEVEL Gauge "rorqual_disk_level" "What the node does about free space: 0 ample, 1 low, 2 read-only, 3 standstill";
+    CLOCK_DEVIATION Gauge "rorqual_clock_deviation_seconds" "How far this machine's clock is ahead (below 0: behind). Label from: peers (the median of theirs), commit_time (that of the next commit)";
+    CLOCK_WRONG Gauge "rorqual_clock_wrong" "1 while this machine's clock is more than a second off, else 0";
+    CLOCK_WARNINGS Counter "rorqual_clock_warnings_total" "How often this machine's clock came to be more than a second off";
     STORE_WRITES Counter "rorqual_store_writes_total" "Batches written to the store";
     STORE_WRITTEN_BYTES Counter "rorqual_store_written_bytes_total" "Bytes of keys and values written to the store";
     STORE_SYNCS Counter "rorqual_store_syncs_total" "Syncs of the store's log to disk";

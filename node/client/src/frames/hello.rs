@@ -94,7 +94,7 @@ pub struct Hello {
     pub chain_id: ChainId,
     /// The node's place in the committee.
     pub author: AuthorityIndex,
-    /// Time of the last commit it has applied, in milliseconds since the Unix epoch; 0 before the first.
+    /// The time that its next commit would have now, as far as it can tell, in milliseconds since the Unix epoch.
     pub commit_time_ms: u64,
     /// Largest transaction, in bytes.
     pub max_transaction_bytes: u64,

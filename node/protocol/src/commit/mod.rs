@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod linearize;
 pub mod rule;
 pub mod schedule;
+pub mod time;
 pub mod window;
 
 #[cfg(test)]

@@ -261,7 +261,11 @@ impl Core {
                 return diverged("a block is committed twice");
             }
         }
-        let batches = self.advance_ledger(commit.leader_round, commit.timestamp_ms, &commit.blocks);
+        // The reference of commit time follows from the medians, and these from the blocks of this commit and those before.
+        let moved = self.advance_ledger(commit.leader_round, &commit.leaders, &commit.blocks);
+        let Some((_, batches)) = moved.filter(|(time, _)| *time == commit.timestamp_ms) else {
+            return diverged("the commit time");
+        };
         if merkle::root(&batches) != commit.batches_root {
             return diverged("the delivered payload");
         }

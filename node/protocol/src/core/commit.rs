@@ -38,16 +38,16 @@ impl Core {
         let DecidedRound { round, leaders } = decided;
         let gc_round = self.graph.gc_round();
         let blocks = self.mark_committed(round, &leaders)?;
-        let committee = self.setup.committee.clone();
-        let time = linearize::timestamp(&self.graph, round, &leaders, self.ledger.timestamp_ms, &committee);
-        let batches = self.advance_ledger(round, time, &blocks);
+        let Some((timestamp_ms, batches)) = self.advance_ledger(round, &leaders, &blocks) else {
+            return Err(Halt::Invariant(format!("a parent of a leader of round {round} is not there")));
+        };
         let commit = Commit {
-            epoch: committee.epoch(),
+            epoch: self.committee().epoch(),
             index: self.ledger.index,
             previous: Digest::default(),
             leader_round: round,
             leaders,
-            timestamp_ms: time,
+            timestamp_ms,
             gc_round,
             blocks_root: merkle::root(&blocks),
             blocks,
@@ -67,12 +67,19 @@ impl Core {
         Ok(linearize::order(&mut self.graph, round, leaders, self.setup.committee.size()))
     }
 
-    /// Moves the ledger over the next commit, whose blocks are marked; returns what it delivers.
-    pub(super) fn advance_ledger(&mut self, round: Round, time: u64, blocks: &[BlockRef]) -> Vec<DeliveredBatch> {
+    /// Moves the ledger over the next commit, whose blocks are marked and above whose `gc_round` nothing was dropped; returns its
+    /// time in milliseconds since the Unix epoch and what it delivers. `None` if a parent of its leaders is not there.
+    pub(super) fn advance_ledger(
+        &mut self,
+        round: Round,
+        leaders: &[BlockRef],
+        blocks: &[BlockRef],
+    ) -> Option<(u64, Vec<DeliveredBatch>)> {
+        let median = linearize::median(&self.graph, round, leaders, &self.setup.committee)?;
         self.ledger.index = self.ledger.index.next();
         self.ledger.leader_round = round;
-        self.ledger.timestamp_ms = time;
-        linearize::deliver(&mut self.graph, &mut self.ledger, blocks)
+        let time = self.ledger.time.advance(median);
+        Some((time, linearize::deliver(&mut self.graph, &mut self.ledger, blocks)))
     }
 
     /// Everything that follows from a decided commit, whether decided here or applied from a certified range.

@@ -7,6 +7,7 @@
 mod batches;
 mod catch_up;
 mod claim;
+mod clocks;
 mod commit;
 mod cover;
 mod durable;
@@ -48,6 +49,8 @@ use crate::input::{Input, Now, Recovered, Token};
 use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock, range};
 
 use status::count;
+
+pub use clocks::{Deviation, Times};
 pub use status::{Counters, Footprint, Status};
 
 /// What a core is made of.
@@ -120,6 +123,7 @@ pub struct Core {
     pacemaker: pacemaker::Pacemaker,
     undurable: durable::Undurable,
     probation: probation::Probation,
+    clocks: clocks::Clocks,
     peers: peers::Peers,
     catch_up: catch_up::CatchUp,
     counters: Counters,
@@ -188,6 +192,7 @@ impl Core {
             pacemaker: pacemaker::Pacemaker::new(parameters),
             undurable: durable::Undurable::default(),
             probation: probation::Probation::new(committee),
+            clocks: clocks::Clocks::new(members),
             peers: peers::Peers::new(members),
             catch_up: catch_up::CatchUp::new(now.monotonic),
             counters: Counters::default(),
@@ -198,7 +203,10 @@ impl Core {
 
     fn take(&mut self, input: Input) -> Result<(), Halt> {
         match input {
-            Input::Block { sender, block } => self.on_block(sender, block)?,
+            Input::Block { sender, block } => {
+                self.observe_clock(&block);
+                self.on_block(sender, block)?
+            }
             Input::BlocksUnavailable { peer, refs } => {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);

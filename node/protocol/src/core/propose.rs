@@ -56,7 +56,8 @@ impl Core {
 
     fn write_own(&mut self, round: Round) {
         let Some(parents) = self.choose_parents(round) else { return };
-        let batches = if self.may_carry_payload(round) { self.take_payload() } else { Vec::new() };
+        let carries = !self.would_be_past(round, &parents) && self.may_carry_payload(round);
+        let batches = if carries { self.take_payload() } else { Vec::new() };
         let votes = self.records.take_votes(self.committee().protocol().max_votes_per_block as usize);
         let core = BlockCore {
             epoch: self.committee().epoch(),
@@ -77,6 +78,7 @@ impl Core {
         let now = self.now.monotonic;
         self.pacemaker.limiter.spend(now);
         self.pacemaker.proposed_at = Some(now);
+        self.clocks.proposed(round);
         count(&mut self.counters.proposed, 1);
     }
 

@@ -39,7 +39,7 @@ fn in_delivery(delivery: &Delivery) -> Found {
 fn in_ledger(ledger: &Ledger, committed: &[(BlockRef, bool)]) -> Found {
     let highest = ledger.windows.iter().map(|window| window.highest().0);
     let rounds = committed.iter().map(|(reference, _)| reference.round.0);
-    let own = [ledger.index.0, ledger.leader_round.0, ledger.timestamp_ms];
+    let own = [ledger.index.0, ledger.leader_round.0, ledger.time.last_ms()];
     first(highest.chain(rounds).chain(own), || format!("the snapshot after commit {}", ledger.index))
 }
 

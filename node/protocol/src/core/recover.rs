@@ -118,7 +118,10 @@ impl Core {
                 return bad(format!("block {reference:?} of commit {} is not there", commit.index));
             }
         }
-        let delivered = self.advance_ledger(commit.leader_round, commit.timestamp_ms, &commit.blocks);
+        let moved = self.advance_ledger(commit.leader_round, &commit.leaders, &commit.blocks);
+        let Some((_, delivered)) = moved.filter(|(time, _)| *time == commit.timestamp_ms) else {
+            return bad(format!("commit {} is not at the time that its record says", commit.index));
+        };
         if delivered != delivery.batches {
             return bad(format!("commit {} does not deliver what its record says", commit.index));
         }

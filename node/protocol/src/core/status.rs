@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
+use super::{Core, Times};
 use crate::commit::rule::Tally;
 use crate::commit::window::ReplayWindow;
 use crate::types::{CommitIndex, Round, Sequence};
@@ -62,6 +62,8 @@ pub struct Status {
     pub leader_timeout: Duration,
     /// Own batches that are not delivered.
     pub pending_own_batches: usize,
+    /// Time of commits, clocks of members.
+    pub times: Times,
     /// Events.
     pub events: Counters,
     /// Sizes.
@@ -155,6 +157,7 @@ impl Core {
             muted: committee.authorities().filter(|author| self.is_muted(*author)).collect(),
             leader_timeout: self.pacemaker.leader_timeout,
             pending_own_batches: self.batches.pending(),
+            times: self.times(),
             events: self.counters,
             footprint: self.footprint(),
         }

@@ -2,6 +2,7 @@
 
 mod byzantine;
 mod calm;
+mod clocks;
 mod crashes;
 mod defaults;
 mod execution;

@@ -22,7 +22,7 @@ use super::{MILLISECOND, SECOND, Time};
 use crate::{members, reference};
 
 /// Wall clock at the start of the simulation.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
 
 pub struct Daemon {
     pub me: AuthorityIndex,
@@ -30,7 +30,7 @@ pub struct Daemon {
     core: Core,
     started: Time,
     /// How wrong its wall clock is.
-    clock_offset_ms: i64,
+    pub(super) clock_offset_ms: i64,
     parameters: ConsensusParameters,
     timer: u64,
     pub(super) requests: Requests,

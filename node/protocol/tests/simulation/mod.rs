@@ -24,6 +24,8 @@ pub mod rootless;
 pub mod rumours;
 pub mod serve;
 pub mod stock;
+pub mod swinger;
+pub mod times;
 pub mod verifier;
 pub mod withholder;
 pub mod world;

@@ -9,6 +9,7 @@ use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
+use super::times::Times;
 use crate::reference::NaiveCommit;
 
 /// A batch that was sealed.
@@ -40,6 +41,7 @@ pub struct Oracle {
     /// Undelivered bytes of one author that the disk of another may hold, and the most that one held.
     disk_bound: u64,
     fullest: u64,
+    pub times: Times,
 }
 
 impl Oracle {
@@ -60,6 +62,7 @@ impl Oracle {
             highest: BTreeMap::new(),
             disk_bound,
             fullest: 0,
+            times: Times::default(),
         }
     }
 
@@ -182,6 +185,7 @@ impl Oracle {
         let (known, _, known_state) = &mut self.chain[index.0 as usize - 1];
         assert_eq!(**known, *delivery, "{node:?} executes another commit {index}");
         assert_eq!(*known_state.get_or_insert(state), state, "{node:?} has another state after commit {index}");
+        self.times.executed(&delivery.commit, now);
         let own = delivery.batches.iter().filter(|b| b.author == node);
         self.latencies.extend(own.filter_map(|b| Some((now, now - self.sealed.get(&b.key())?.at))));
     }

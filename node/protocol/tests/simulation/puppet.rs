@@ -47,6 +47,8 @@ pub trait Mischief {
 pub struct Draft {
     pub core: BlockCore,
     pub votes: Vec<CommitRef>,
+    /// What the clocks of the parents said.
+    pub times: BTreeMap<BlockRef, u64>,
     pub peers: Vec<AuthorityIndex>,
 }
 
@@ -225,6 +227,8 @@ impl Puppet {
         let mut parents = vec![self.own];
         let strong = self.rounds.get(&round.previous()).into_iter().flatten();
         parents.extend(strong.filter(|(author, _)| **author != self.me).map(|(_, r)| *r));
+        let time = |parent: &BlockRef| Some((*parent, self.blocks.get(parent)?.block().core.timestamp_ms));
+        let times = parents.iter().filter_map(time).collect();
         let peers = out.peers_of(self.me);
         let core = BlockCore {
             epoch: out.committee.epoch(),
@@ -238,7 +242,7 @@ impl Puppet {
         let most = out.committee.protocol().max_votes_per_block as usize;
         let votes: Vec<CommitRef> = self.voted.range(self.last_vote.next()..).map(|(_, v)| *v).take(most).collect();
         self.last_vote = votes.last().map_or(self.last_vote, |vote| vote.index);
-        Draft { core, votes, peers }
+        Draft { core, votes, times, peers }
     }
 
     fn seal(&mut self, peers: &[AuthorityIndex], out: &mut Outside) -> BatchRef {

@@ -303,6 +303,13 @@ impl World {
                 let disk = &mut self.nodes[node.usize()].disk;
                 disk.roll_back(disk.length() * percent / 100);
             }
+            Fault::Clock(node, offset_ms) => {
+                let Node { process, clock_offset_ms, .. } = &mut self.nodes[node.usize()];
+                *clock_offset_ms = offset_ms;
+                if let Process::Daemon(daemon) = process {
+                    daemon.clock_offset_ms = offset_ms;
+                }
+            }
         }
     }
 

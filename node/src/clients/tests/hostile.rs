@@ -155,9 +155,8 @@ async fn a_reader_that_never_reads_holds_a_bounded_amount_and_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_makes_no_end_is_given_up() {
     let stand_gate = {
-        let (_, follow) = watch::channel(AppliedState::default());
         let parameters = ClientParameters::default();
-        Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, follow, Arc::new(|| false)))
+        Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, Arc::new(|| COMMIT_TIME_MS)))
     };
     let outbox = super::super::outbox::Outbox::new(stand_gate, 1 << 20);
     outbox.answer([Bytes::from(vec![0; 1 << 20]), Bytes::new()], Vec::new());

@@ -61,6 +61,8 @@ pub struct Cluster {
     pub delay: Duration,
     queue: BTreeMap<(Duration, u64), (usize, Input)>,
     count: u64,
+    /// How far the wall clock of each node is ahead, in milliseconds.
+    pub ahead_ms: Vec<i64>,
     /// Pairs whose link is down.
     pub cut: BTreeSet<(usize, usize)>,
     /// Whether payload of this key reaches this node when it waits.
@@ -92,6 +94,7 @@ impl Cluster {
             delay: Duration::from_millis(1),
             queue: BTreeMap::new(),
             count: 0,
+            ahead_ms: vec![0; n],
             cut: BTreeSet::new(),
             withhold: |_, _| false,
         }
@@ -105,6 +108,11 @@ impl Cluster {
 
     pub fn clock(&self) -> Now {
         Now { monotonic: self.now, wall_ms: START_MS + self.now.as_millis() as u64 }
+    }
+
+    pub fn clock_of(&self, node: usize) -> Now {
+        let Now { monotonic, wall_ms } = self.clock();
+        Now { monotonic, wall_ms: wall_ms.saturating_add_signed(self.ahead_ms[node]) }
     }
 
     pub fn setup(&self, node: usize) -> Setup {
@@ -149,7 +157,7 @@ impl Cluster {
 
     /// Starts a node with what a test makes of its disk.
     pub fn start_from(&mut self, node: usize, recovered: Recovered) -> Result<(), Halt> {
-        let (core, effects) = Core::recover(self.setup(node), recovered, self.clock())?;
+        let (core, effects) = Core::recover(self.setup(node), recovered, self.clock_of(node))?;
         self.nodes[node].core = Some(core);
         self.nodes[node].halted = None;
         self.nodes[node].timer = None;
@@ -165,7 +173,7 @@ impl Cluster {
 
     /// What the node would be if it restarted now.
     pub fn twin(&self, node: usize) -> Twin {
-        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock()).unwrap();
+        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock_of(node)).unwrap();
         let wait = |effect: Effect| match effect {
             Effect::WaitBatch { key, bytes, .. } => Some((key, bytes)),
             _ => None,
@@ -221,7 +229,7 @@ impl Cluster {
 
     /// Feeds one input at once.
     pub fn input(&mut self, node: usize, input: Input) {
-        let clock = self.clock();
+        let clock = self.clock_of(node);
         if matches!(input, Input::Timer) {
             self.nodes[node].timer = None;
         }

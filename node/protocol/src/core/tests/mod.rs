@@ -16,5 +16,6 @@ mod ranges;
 mod restarts;
 mod single;
 mod subscriptions;
+mod times;
 mod voting;
 mod waiting;
