@@ -50,6 +50,9 @@ impl Core {
             vertex.missing = block.batches().iter().map(|batch| batch.key(block.author())).collect();
         }
         self.insert(vertex);
+        if self.clock.round_of(block.author()) < block.round() {
+            self.peers.advanced(block.author(), self.now.monotonic);
+        }
         self.clock.observe(&block);
         self.adopt_parents(&block);
         for batch in if own { &[] } else { block.batches() } {
@@ -62,6 +65,7 @@ impl Core {
     fn insert(&mut self, vertex: Vertex) {
         self.fetcher.done(&vertex.block.reference());
         self.graph.insert(vertex);
+        self.push_soon();
         self.undecided = true;
         self.counters.linked += 1;
     }

@@ -11,6 +11,7 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
 use super::reach::SlotSet;
+use super::sent::Sent;
 use crate::types::{BatchKey, BlockRef, Round, VerifiedBlock};
 
 /// A linked block and what is known about it.
@@ -33,7 +34,7 @@ pub struct Vertex {
     /// Peers that sent it to us.
     pub received_from: AuthoritySet,
     /// Peers that we sent it to over the present connection.
-    pub sent_to: AuthoritySet,
+    pub sent: Sent,
     /// Authors of blocks that have it as a parent.
     pub referenced_by: AuthoritySet,
     /// The same, blocks of the next round only.
@@ -54,7 +55,7 @@ impl Vertex {
             dependants: Vec::new(),
             in_history_of: AuthoritySet::EMPTY,
             received_from: AuthoritySet::EMPTY,
-            sent_to: AuthoritySet::EMPTY,
+            sent: Sent::default(),
             referenced_by: AuthoritySet::EMPTY,
             strongly_referenced_by: AuthoritySet::EMPTY,
             reach: SlotSet::default(),
@@ -67,9 +68,11 @@ impl Vertex {
         self.committed || (self.missing.is_empty() && self.unusable_parents == 0)
     }
 
-    /// Peers that surely have it.
+    /// Peers that surely have it: its author, who built on it, who sent it to us.
     pub fn known_by(&self) -> AuthoritySet {
-        self.in_history_of.union(self.received_from).union(self.sent_to)
+        let mut known = self.in_history_of.union(self.received_from);
+        known.insert(self.block.author());
+        known
     }
 }
 
@@ -230,6 +233,7 @@ impl Graph {
             return false;
         };
         vertex.committed = true;
+        vertex.sent.clear();
         if !vertex.block.batches().is_empty() {
             self.uncommitted_with_payload -= 1;
         }

@@ -5,4 +5,5 @@ pub mod fetch;
 pub mod graph;
 pub mod payload;
 pub mod reach;
+pub mod sent;
 pub mod suspended;

@@ -3,6 +3,8 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod far;
+mod losses;
 mod partitions;
 
 use rorqual_config::AuthorityIndex;

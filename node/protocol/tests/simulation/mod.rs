@@ -8,6 +8,7 @@ pub mod event;
 pub mod executor;
 pub mod faults;
 pub mod liar;
+pub mod loss;
 pub mod message;
 pub mod network;
 pub mod oracle;

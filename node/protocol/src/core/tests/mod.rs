@@ -3,6 +3,7 @@
 mod cluster;
 mod commits;
 mod driver;
+mod links;
 mod pacing;
 mod restarts;
 mod single;
