@@ -1,8 +1,8 @@
 """Checks that nothing is simulated, said or configured that the shipped node does not do.
 
-Every `Input` of the core is built by production code of the daemon; every `Effect` is built by the core and handled by the
-daemon in a match without a wildcard; every `Write` is built by the core and handled by the daemon; every setting is read by
-production code outside of config/. Tests and the simulator do not count as production code.
+Every `Input` of the core is built by production code of the daemon; every `Effect` is built by the core and handled by
+the daemon in a match without a wildcard; every `Write` likewise; every setting is read by production code outside of
+config/. Tests and the simulator do not count as production code.
 """
 
 import re

@@ -13,15 +13,21 @@ SOUND = {
         '        "client.open" client.open: bool, "", "";\n'
         '        "client.allowed_keys" client.allowed_keys: Keys, "", "";\n'
     ),
-    "node/protocol/src/input.rs": "pub enum Input {\n /// x, y\n Block { sender: u8 },\n RoundTrip(Option<(u8, u8)>),\n Timer,\n}",
-    "node/protocol/src/effect.rs": "pub enum Effect { Send(u8), Persist { writes: Vec<Write> } }\npub enum Write { Block(u8) }",
+    "node/protocol/src/input.rs": (
+        "pub enum Input {\n /// x, y\n Block { sender: u8 },\n RoundTrip(Option<(u8, u8)>),\n Timer,\n}"
+    ),
+    "node/protocol/src/effect.rs": (
+        "pub enum Effect { Send(u8), Persist { writes: Vec<Write> } }\npub enum Write { Block(u8) }"
+    ),
     "node/protocol/src/core.rs": (
-        "fn take(input: Input) { match input { Input::Block { sender } => a(sender), Input::RoundTrip(t) => { match t { _ => 1 } }"
+        "fn take(input: Input) { match input { Input::Block { sender } => a(sender), "
+        "Input::RoundTrip(t) => { match t { _ => 1 } }"
         " Input::Timer => (), } let p = self.parameters.pace; out(Effect::Send(1)); }\n"
         "fn persist() { out(Effect::Persist { writes: vec![Write::Block(1)] }); }"
     ),
     "node/src/driver.rs": (
-        "fn one(effect: Effect) { match effect { Effect::Send(x) => send(x), Effect::Persist { writes } => put(writes), } }\n"
+        "fn one(effect: Effect) { match effect { Effect::Send(x) => send(x), "
+        "Effect::Persist { writes } => put(writes), } }\n"
         "fn put(write: Write) { match write { Write::Block(x) => x, } }\n"
         "fn feed() { tell(Input::Block { sender: 1 }); tell(Input::RoundTrip(None)); tell(Input::Timer); }"
     ),
@@ -50,7 +56,8 @@ class WiringTest(unittest.TestCase):
             "// tell(Input::RoundTrip(None));\n",
             'say("Input::RoundTrip(None)");',
             "#[cfg(test)] mod tests { fn f() { tell(Input::RoundTrip(None)); } }",
-            "if let Input::RoundTrip(None) = x {} matches!(x, Input::RoundTrip(_)); match x { Input::RoundTrip(_) => (), }",
+            "if let Input::RoundTrip(None) = x {} matches!(x, Input::RoundTrip(_));",
+            "match x { Input::RoundTrip(_) => (), }",
         ]:
             with self.subTest(new):
                 self.assertEqual(self.found("node/src/driver.rs", "tell(Input::RoundTrip(None));", new), expected)
