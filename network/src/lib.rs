@@ -38,7 +38,7 @@ pub mod tls;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 pub use error::{NetworkError, RequestError, SendError};
 pub use links::Links;
@@ -201,6 +201,8 @@ pub struct PeerInbound {
     /// The link's ups and downs. `Up` is there before the first frame of that link, `Down` after its last one. A link
     /// is not renewed while 16 events wait here unread.
     pub events: mpsc::Receiver<LinkEvent>,
+    /// Changes with every answered ping: the round trip as it was measured, not smoothed. None before the first one.
+    pub round_trips: watch::Receiver<Option<Duration>>,
     /// Frames of the priority stream, in order; while full, the socket is not read (TCP back-pressure).
     pub priority: mpsc::Receiver<Inbound>,
     /// Frames of the bulk stream, in order; while full, the socket is not read (TCP back-pressure).

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -127,6 +127,8 @@ pub(crate) fn inbound_permits(limits: &Limits) -> usize {
 pub(crate) struct RoundTrip {
     open: Mutex<VecDeque<(u64, Instant)>>,
     nanos: AtomicU64,
+    /// The newest sample as it was measured, for whoever waits for news.
+    newest: watch::Sender<Option<Duration>>,
 }
 
 impl RoundTrip {
@@ -149,6 +151,12 @@ impl RoundTrip {
         open.drain(..=at);
         let old = self.nanos.load(Relaxed);
         self.nanos.store(if old == 0 { sample } else { old - old / 8 + sample / 8 }, Relaxed);
+        self.newest.send_replace(Some(Duration::from_nanos(sample)));
+    }
+
+    /// Tells of every new sample; who is slow sees the newest only.
+    pub(crate) fn follow(&self) -> watch::Receiver<Option<Duration>> {
+        self.newest.subscribe()
     }
 
     pub(crate) fn get(&self) -> Option<Duration> {

@@ -146,6 +146,8 @@ impl View {
             plain(names::GC_ROUND, status.gc_round.0),
             plain(names::LOG_END, applied.next_position),
             plain(names::LOG_BEGINS, applied.begins),
+            Family::plain(names::QUORUM_ROUND_TRIP, status.quorum_round_trip.as_secs_f64()),
+            Family::plain(names::DELAY_BOUND, status.delay_bound.as_secs_f64()),
             Family::plain(names::LEADER_TIMEOUT, status.leader_timeout.as_secs_f64()),
             plain(names::MUTED_LEADERS, status.muted.len() as u64),
             plain(names::PENDING_OWN_BATCHES, status.pending_own_batches as u64),

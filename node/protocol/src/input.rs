@@ -107,6 +107,13 @@ pub enum Input {
         /// From which round.
         from_round: Round,
     },
+    /// The link to a peer had no room for blocks that it was to send: they never left.
+    SendRefused {
+        /// To whom.
+        peer: AuthorityIndex,
+        /// Which.
+        refs: Vec<BlockRef>,
+    },
     /// A measured round trip.
     RoundTrip {
         /// To whom.

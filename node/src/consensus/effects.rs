@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use rorqual_config::encoding::encode;
 use rorqual_config::parameters;
 use rorqual_config::{AuthorityIndex, Committee};
-use rorqual_network::{Lane, Links};
+use rorqual_network::{Lane, Links, SendError};
 use rorqual_protocol::input::{Tip, Token};
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Write};
@@ -70,6 +70,8 @@ pub struct Effects {
     /// Deliveries that execution's queue has no room for. Bounded by the core, which takes no live blocks in while payload
     /// lags behind commits.
     backlog: VecDeque<Arc<Delivery>>,
+    /// What links refused in this step, for the core to hear at once.
+    pub refused: VecDeque<Input>,
     /// When the core wants to be woken.
     pub timer: Option<Duration>,
     boot_id: String,
@@ -86,6 +88,7 @@ impl Effects {
             rooms,
             persists: FuturesUnordered::new(),
             backlog: VecDeque::new(),
+            refused: VecDeque::new(),
             timer: None,
             boot_id: boot_id(),
             sealed_from,
@@ -109,16 +112,19 @@ impl Effects {
         match effect {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token).await?,
             Effect::SendOwn { peer, block } => {
-                self.best_effort(peer, &Message::OwnBlock, block.bytes().clone());
+                let sent = self.best_effort(peer, &Message::OwnBlock, block.bytes().clone());
+                self.note_refused(sent, peer, std::slice::from_ref(&block));
             }
             Effect::SendHistory { peer, blocks } => {
                 let (lengths, tail) = join(blocks.iter().map(VerifiedBlock::bytes));
-                self.best_effort(peer, &Message::History { lengths }, tail);
+                let sent = self.best_effort(peer, &Message::History { lengths }, tail);
+                self.note_refused(sent, peer, &blocks);
             }
             Effect::FetchBlocks { peer, refs } => rooms.fetcher.blocks(peer, refs),
             Effect::FetchCommits { peer, from, to } => rooms.fetcher.commits(peer, from, to),
             Effect::Subscribe { peer, from_round } => {
-                self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
+                // Said again if nothing comes.
+                let _ = self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
             }
             Effect::TipQuery { peer } => self.query_tip(peer),
             Effect::SendTip { peer: _, request, tip } => self.send_tip(request, &tip),
@@ -144,10 +150,20 @@ impl Effects {
         Ok(())
     }
 
-    fn best_effort(&self, peer: AuthorityIndex, message: &Message, tail: Bytes) {
-        // Lost with the link or a full queue; the peer's subscription, history and fetches make up for it.
-        if self.rooms.links.send(peer, Lane::Priority, message.with_tail(tail)).is_err() {
+    fn best_effort(&self, peer: AuthorityIndex, message: &Message, tail: Bytes) -> Result<(), SendError> {
+        let sent = self.rooms.links.send(peer, Lane::Priority, message.with_tail(tail));
+        if sent.is_err() {
             self.rooms.metrics.send_dropped(peer);
+        }
+        sent
+    }
+
+    /// Blocks that a full queue refused: the core believes them under way and is told that they are not. Those lost with a link
+    /// it forgets with the link.
+    fn note_refused(&mut self, sent: Result<(), SendError>, peer: AuthorityIndex, blocks: &[VerifiedBlock]) {
+        if sent == Err(SendError::Full) {
+            let refs = blocks.iter().map(VerifiedBlock::reference).collect();
+            self.refused.push_back(Input::SendRefused { peer, refs });
         }
     }
 

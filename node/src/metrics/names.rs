@@ -45,6 +45,8 @@ metrics! {
     GC_ROUND Gauge "rorqual_gc_round" "Round at and below which blocks can no longer be committed";
     LOG_END Gauge "rorqual_log_next_position" "Position that the next transaction will get: transactions applied since the genesis";
     LOG_BEGINS Gauge "rorqual_log_begins_position" "First position that is still stored here";
+    QUORUM_ROUND_TRIP Gauge "rorqual_quorum_round_trip_seconds" "Round trip within which a quorum of stake is reached, as consensus knows it; 0 before it was measured";
+    DELAY_BOUND Gauge "rorqual_delay_bound_seconds" "The delay bound D that consensus counts with at present";
     LEADER_TIMEOUT Gauge "rorqual_leader_timeout_seconds" "How long a round waits for its leader at present";
     MUTED_LEADERS Gauge "rorqual_muted_leaders" "Leaders that no round waits for";
     PENDING_OWN_BATCHES Gauge "rorqual_pending_own_batches" "Own batches that no commit has delivered yet";

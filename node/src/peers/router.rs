@@ -1,18 +1,20 @@
 //! From bytes to a verified message in the right mailbox.
 //!
 //! For every peer one task reads its priority stream and one its bulk stream. Blocks are decoded and their signatures checked
-//! here, in the task of the peer that sent them: a liar slows down its own stream only. A full mailbox stops the task and
-//! thereby the socket. While the disk is all but full blocks are dropped; after it the core is told that the link is new, so that
-//! it asks for what it missed. Whatever breaks a rule is dropped, counted and charged to the sender; nothing here ends the node.
+//! here, in the task of the peer that sent them: a liar slows down its own stream only. Round trips that the link measures go
+//! to the core. A full mailbox stops the task and thereby the socket. While the disk is all but full blocks are dropped; after it
+//! the core is told that the link is new, so that it asks for what it missed. Whatever breaks a rule is dropped, counted and
+//! charged to the sender; nothing here ends the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Inbound, LinkEvent, PeerInbound, ReplyTo};
 use rorqual_protocol::Input;
 use rorqual_protocol::types::{Round, VerifiedBlock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use super::message::{MAX_HISTORY, Message, split};
@@ -65,8 +67,8 @@ enum Refused {
 impl Router {
     /// Spawns the tasks of one peer; they end when the links are shut down.
     pub fn spawn(&self, inbound: PeerInbound) {
-        let PeerInbound { peer, events, priority, bulk } = inbound;
-        tokio::spawn(self.clone().priority(peer, events, priority));
+        let PeerInbound { peer, events, round_trips, priority, bulk } = inbound;
+        tokio::spawn(self.clone().priority(peer, events, round_trips, priority));
         tokio::spawn(self.clone().bulk(peer, bulk));
     }
 
@@ -76,6 +78,7 @@ impl Router {
         self,
         peer: AuthorityIndex,
         mut events: mpsc::Receiver<LinkEvent>,
+        mut round_trips: watch::Receiver<Option<Duration>>,
         mut frames: mpsc::Receiver<Inbound>,
     ) {
         let mut is_up = false;
@@ -92,6 +95,10 @@ impl Router {
                     self.on_event(peer, event).await
                 }
                 () = disk.resumed(), if is_up => self.renew(peer, follows_from).await,
+                Ok(()) = round_trips.changed() => {
+                    let measured = *round_trips.borrow_and_update();
+                    self.on_round_trip(peer, measured).await
+                }
                 Some(inbound) = frames.recv() => self.on_priority(peer, inbound, &mut follows_from).await,
             };
             if let Err(refused) = done {
@@ -105,6 +112,13 @@ impl Router {
         match event {
             LinkEvent::Up => self.tell(Input::PeerUp(peer)).await,
             LinkEvent::Down { .. } => self.tell(Input::PeerDown(peer)).await,
+        }
+    }
+
+    async fn on_round_trip(&self, peer: AuthorityIndex, measured: Option<Duration>) -> Result<(), Refused> {
+        match measured {
+            Some(duration) => self.tell(Input::RoundTrip { peer, duration }).await,
+            None => Ok(()),
         }
     }
 

@@ -93,7 +93,7 @@ impl Core {
         self.settle_own(&pending.commit.blocks, &pending.batches);
         self.settle_claims(&pending);
         self.collect_garbage();
-        self.pacemaker.committed(self.setup.parameters.leader_timeout);
+        self.pacemaker.committed(self.base_timeout());
         self.catch_up.progressed(self.now.monotonic);
         if self.checkpoints.is_checkpoint(index) {
             let committed = self.graph.committed();

@@ -24,6 +24,10 @@ impl Core {
         if !self.committee().contains(sender) || !self.committee().contains(reference.author) {
             return Ok(());
         }
+        if reference.author == sender && !self.suspended.is_wanted(&reference) {
+            // Not asked for, so it comes from our subscription.
+            self.peers.heard(sender, self.now.monotonic);
+        }
         if let Some(vertex) = self.graph.get_mut(&reference) {
             vertex.received_from.insert(sender);
             return Ok(());

@@ -50,6 +50,9 @@ impl Core {
             vertex.missing = self.unknown_payload(&block);
         }
         self.insert(vertex);
+        if self.clock.round_of(block.author()) < block.round() {
+            self.peers.advanced(block.author(), self.now.monotonic);
+        }
         self.clock.observe(&block);
         self.adopt_parents(&block);
         self.claim(&block, sender);
@@ -61,6 +64,7 @@ impl Core {
     fn insert(&mut self, vertex: Vertex) {
         self.fetcher.done(&vertex.block.reference());
         self.graph.insert(vertex);
+        self.push_soon();
         self.undecided = true;
         count(&mut self.counters.linked, 1);
     }

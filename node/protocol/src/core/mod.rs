@@ -10,6 +10,7 @@ mod claim;
 mod clocks;
 mod commit;
 mod cover;
+mod delays;
 mod durable;
 mod ingress;
 mod limiter;
@@ -26,6 +27,7 @@ mod recover;
 mod status;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -125,6 +127,8 @@ pub struct Core {
     probation: probation::Probation,
     clocks: clocks::Clocks,
     peers: peers::Peers,
+    delays: delays::Delays,
+    waits: waits::Waits,
     catch_up: catch_up::CatchUp,
     counters: Counters,
     out: output::Output,
@@ -166,15 +170,15 @@ impl Core {
         let limits = Limits { blocks: parameters.max_suspended_blocks, bytes: parameters.max_suspended_bytes };
         let names = usize::try_from(committee.protocol().replay_window).unwrap_or(usize::MAX);
         let room = Limit { bytes: parameters.author_quota_bytes, names };
-        // A request is answered within a few delays or never.
-        let patience = (parameters.delay_bound * 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let mut fetcher = Fetcher::new(Duration::ZERO);
+        fetcher.set_timeout(parameters.delay_bound);
         Self {
             now: Now { wall_ms: possible(now.wall_ms), ..now },
             halted: false,
             graph: Graph::new(members),
             clock: Clock::new(members),
             suspended: Suspended::new(members, limits),
-            fetcher: Fetcher::new(patience),
+            fetcher,
             fetch_at: None,
             fetch_not_before: Duration::ZERO,
             payload: Payload::default(),
@@ -194,6 +198,8 @@ impl Core {
             probation: probation::Probation::new(committee),
             clocks: clocks::Clocks::new(members),
             peers: peers::Peers::new(members),
+            delays: delays::Delays::new(members),
+            waits: waits::Waits::new(members),
             catch_up: catch_up::CatchUp::new(now.monotonic),
             counters: Counters::default(),
             out: output::Output::default(),
@@ -229,7 +235,8 @@ impl Core {
             Input::PeerUp(peer) => self.on_peer_up(peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Subscribed { peer, from_round } => self.on_subscribed(peer, from_round),
-            Input::RoundTrip { peer, duration } => self.peers.round_trip(peer, duration),
+            Input::SendRefused { peer, refs } => self.on_send_refused(peer, &refs),
+            Input::RoundTrip { peer, duration } => self.on_round_trip(peer, duration),
             Input::TipQueried { peer, request } => self.on_tip_queried(peer, request),
             Input::PeerTip { peer, tip } => self.on_tip(peer, *tip)?,
         }
@@ -249,6 +256,7 @@ impl Core {
         self.settle_votes()?;
         self.pump_catch_up();
         self.write_held();
+        self.look_for_leaders();
         self.propose();
         self.push_again();
         self.pump_fetches();

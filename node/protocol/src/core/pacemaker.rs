@@ -14,6 +14,7 @@ use rorqual_config::committee::AuthoritySet;
 use rorqual_config::parameters::ConsensusParameters;
 
 use super::limiter::Limiter;
+use super::waits::Awaited;
 use super::{Core, count};
 use crate::commit::index::vote_of;
 use crate::dag::graph::Vertex;
@@ -36,6 +37,8 @@ pub struct Pacemaker {
     /// The round was held back for lack of anything to order. Then all blocks are old enough to be pushed whoever has them,
     /// so that entering and proposing push nothing: what is missing somewhere shows after a timeout.
     pub rested: bool,
+    /// When it was last entered after such a rest: before, silence was nothing unusual.
+    pub woke_at: Duration,
     /// When we last proposed.
     pub proposed_at: Option<Duration>,
     /// The pace.
@@ -51,6 +54,7 @@ impl Pacemaker {
             progress: Round(0),
             push_at: None,
             rested: false,
+            woke_at: Duration::ZERO,
             proposed_at: None,
             limiter: Limiter::new(parameters.min_round_delay, parameters.round_burst),
         }
@@ -124,19 +128,46 @@ impl Core {
             self.pacemaker.leader_timeout = grown.min(parameters.leader_timeout_cap.max(parameters.leader_timeout));
             self.pacemaker.progress = round;
         }
+        self.pacemaker.leader_timeout = self.pacemaker.leader_timeout.max(self.base_timeout());
         self.pacemaker.entered = Some((round, now));
-        self.pacemaker.push_at = Some(now + self.pacemaker.leader_timeout);
+        self.pacemaker.push_at = Some(now + self.push_pause());
+        self.await_leaders(round.previous());
         self.probation.enter(round, &self.graph, &self.setup.committee);
-        if !std::mem::take(&mut self.pacemaker.rested) {
-            self.push_history();
+        match std::mem::take(&mut self.pacemaker.rested) {
+            true => self.pacemaker.woke_at = now,
+            false => self.push_history(),
         }
         now
+    }
+
+    /// Remembers since when the leaders of a round are awaited.
+    fn await_leaders(&mut self, round: Round) {
+        let now = self.now.monotonic;
+        for leader in self.index.schedule().leaders(round) {
+            match leader == self.setup.me || self.has_come(round, leader) {
+                true => self.waits.came(leader, Duration::ZERO),
+                false => self.waits.begin(round, leader, now),
+            }
+        }
+    }
+
+    /// Measures the waits for leaders that have come since.
+    pub(super) fn look_for_leaders(&mut self) {
+        let come: Vec<Awaited> =
+            self.waits.open().filter(|awaited| self.has_come(awaited.round, awaited.leader)).copied().collect();
+        for awaited in come {
+            self.waits.end(awaited, self.now.monotonic, self.pacemaker.leader_timeout);
+        }
+    }
+
+    fn has_come(&self, round: Round, leader: AuthorityIndex) -> bool {
+        self.graph.variants(round, leader).iter().any(Vertex::may_be_parent)
     }
 
     /// Whether `round`, entered at `since`, may be proposed for.
     pub(super) fn readiness(&mut self, round: Round, since: Duration) -> Readiness {
         let now = self.now.monotonic;
-        let (timeout, bound) = (since + self.pacemaker.leader_timeout, since + self.setup.parameters.delay_bound);
+        let (timeout, bound) = (since + self.pacemaker.leader_timeout, since + self.delay_bound());
         if self.is_behind(round, now >= bound) {
             return Readiness::Behind;
         }
@@ -164,9 +195,7 @@ impl Core {
         let mut leaders = self.index.schedule().leaders(below);
         leaders.all(|leader| {
             // If we lead and have passed that round, nobody can bring our block any more.
-            leader == self.setup.me
-                || self.graph.variants(below, leader).iter().any(Vertex::may_be_parent)
-                || self.is_muted(leader)
+            leader == self.setup.me || self.has_come(below, leader) || self.is_muted(leader)
         })
     }
 

@@ -16,7 +16,7 @@ use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::Token;
 use crate::types::{BatchRef, BlockCore, BlockRef, Round, VerifiedBlock};
 
-/// A node that is always late gets its payload in with one block of this many.
+/// A node that is always late, or that seems to reach nobody, gets its payload in with one block of this many.
 const LATE_SHARE: u64 = 4;
 /// Vertices looked at to find how much payload a parent newly pulls in.
 const MAX_PULLED: usize = 1_024;
@@ -119,13 +119,11 @@ impl Core {
         self.to_link.push_back((self.setup.me, block.clone()));
         self.link_all()?;
         let subscribed = self.peers.subscribed;
-        if let Some(vertex) = self.graph.get_mut(&block.reference()) {
-            vertex.sent_to = vertex.sent_to.union(subscribed);
-        }
+        self.mark_sent(&block.reference(), subscribed);
         for peer in subscribed.iter() {
             self.out.effect(Effect::SendOwn { peer, block: block.clone() });
         }
-        self.pacemaker.push_at = Some(self.now.monotonic + self.pacemaker.leader_timeout);
+        self.pacemaker.push_at = Some(self.now.monotonic + self.push_pause());
         if !self.pacemaker.rested {
             self.push_history();
         }
@@ -251,7 +249,7 @@ impl Core {
 
     /// Others have it: an honest member references it, or it has been here for a while.
     fn is_settled(&self, vertex: &Vertex) -> bool {
-        vertex.linked_at + self.setup.parameters.settle <= self.now.monotonic
+        vertex.linked_at + self.settling_time() <= self.now.monotonic
             || self.committee().stake_of(&vertex.referenced_by) >= self.committee().validity()
     }
 
@@ -290,11 +288,13 @@ impl Core {
         (found.into_iter().collect(), bytes)
     }
 
-    /// Whether the next block may carry payload. A block under stress is empty: silence would stop the clock.
+    /// Whether the next block may carry payload. A block under stress is empty: silence would stop the clock. Who is late or
+    /// far may be so for ever, so a share of its blocks carries payload all the same; blocks are counted, since the rounds that
+    /// it fills may never be multiples of anything.
     fn may_carry_payload(&self, round: Round) -> bool {
-        let late = self.clock.quorum_at(round.next(), self.committee()) && !round.0.is_multiple_of(LATE_SHARE);
+        let far = self.clock.quorum_at(round.next(), self.committee()) || self.reaches_nobody();
         let stalled = round.0.saturating_sub(self.ledger.leader_round.0) > self.setup.parameters.uncommitted_cap;
-        !late && !stalled && !self.too_far_from_solid() && !self.reaches_nobody()
+        !(far && !self.counters.proposed.is_multiple_of(LATE_SHARE)) && !stalled && !self.too_far_from_solid()
     }
 
     /// Execution's payload is too far behind decisions.
@@ -302,14 +302,16 @@ impl Core {
         self.ledger.index.0.saturating_sub(self.records.solid().0) > self.setup.parameters.solid_lag
     }
 
-    /// Too many own blocks that no quorum has in its history: our link up is bad.
+    /// Too many own blocks that no quorum has in its history though it had the time to: our link up is bad. What is younger says
+    /// nothing, since to a node that is far from the others many rounds pass before any answer can be here.
     fn reaches_nobody(&self) -> bool {
+        let patience = self.patience().max(self.delays.quorum() * 2);
         let (mut at, mut count) = (self.own.last.as_ref().map(VerifiedBlock::reference), 0);
         while let Some(vertex) = at.and_then(|reference| self.graph.get(&reference)) {
             if vertex.committed || self.committee().is_quorum(&vertex.in_history_of) {
                 return false;
             }
-            count = u64::saturating_add(count, 1);
+            count = u64::saturating_add(count, u64::from(vertex.linked_at + patience <= self.now.monotonic));
             if count > self.setup.parameters.propagation_limit {
                 return true;
             }

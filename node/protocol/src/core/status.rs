@@ -58,6 +58,10 @@ pub struct Status {
     pub lag: u64,
     /// Leaders that no round waits for.
     pub muted: Vec<AuthorityIndex>,
+    /// The round trip within which a quorum is reached, as links measured it; zero before enough was.
+    pub quorum_round_trip: Duration,
+    /// D at present.
+    pub delay_bound: Duration,
     /// How long a round waits for its leader at present.
     pub leader_timeout: Duration,
     /// Own batches that are not delivered.
@@ -155,6 +159,8 @@ impl Core {
             highest_certified: self.tally.certified(),
             lag: self.lag(),
             muted: committee.authorities().filter(|author| self.is_muted(*author)).collect(),
+            quorum_round_trip: self.delays.quorum(),
+            delay_bound: self.delay_bound(),
             leader_timeout: self.pacemaker.leader_timeout,
             pending_own_batches: self.batches.pending(),
             times: self.times(),

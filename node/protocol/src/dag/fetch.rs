@@ -18,6 +18,9 @@ pub const MAX_REFS: usize = 32;
 const MAX_REQUESTS: usize = 4;
 /// With no more than this many missing blocks there is no pause between looks at all of them.
 const CROWD: usize = 256;
+/// Bounds of the time that one request may take.
+const MIN_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest pause between two rounds over all holders.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -56,6 +59,12 @@ impl Fetcher {
     /// Nothing is missing. `timeout`: how long one request may take.
     pub fn new(timeout: Duration) -> Self {
         Self { wants: BTreeMap::new(), timeout, stalled: false, room: false }
+    }
+
+    /// How long one request may take from now on, when links are as far apart as this: a request is answered within a few
+    /// delays or never.
+    pub fn set_timeout(&mut self, delay_bound: Duration) {
+        self.timeout = (delay_bound * 4).clamp(MIN_TIMEOUT, MAX_TIMEOUT);
     }
 
     /// How many blocks are missing.

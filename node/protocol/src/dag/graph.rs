@@ -11,6 +11,7 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
 use super::reach::SlotSet;
+use super::sent::Sent;
 use crate::types::{BatchKey, BlockRef, Round, VerifiedBlock};
 
 /// A linked block and what is known about it.
@@ -37,7 +38,7 @@ pub struct Vertex {
     /// Peers that sent it to us.
     pub received_from: AuthoritySet,
     /// Peers that we sent it to over the present connection.
-    pub sent_to: AuthoritySet,
+    pub sent: Sent,
     /// Authors of blocks that have it as a parent.
     pub referenced_by: AuthoritySet,
     /// The same, blocks of the next round only.
@@ -60,7 +61,7 @@ impl Vertex {
             dependants: Vec::new(),
             in_history_of: AuthoritySet::EMPTY,
             received_from: AuthoritySet::EMPTY,
-            sent_to: AuthoritySet::EMPTY,
+            sent: Sent::default(),
             referenced_by: AuthoritySet::EMPTY,
             strongly_referenced_by: AuthoritySet::EMPTY,
             reach: SlotSet::default(),
@@ -78,9 +79,11 @@ impl Vertex {
         self.usable() && (self.committed || !self.pulled)
     }
 
-    /// Peers that surely have it.
+    /// Peers that surely have it: its author, who built on it, who sent it to us.
     pub fn known_by(&self) -> AuthoritySet {
-        self.in_history_of.union(self.received_from).union(self.sent_to)
+        let mut known = self.in_history_of.union(self.received_from);
+        known.insert(self.block.author());
+        known
     }
 }
 
@@ -240,6 +243,7 @@ impl Graph {
             return false;
         };
         vertex.committed = true;
+        vertex.sent.clear();
         self.set_wakes(reference, false);
         self.uncommitted.remove(reference);
         true

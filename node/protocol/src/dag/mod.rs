@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod graph;
 pub mod payload;
 pub mod reach;
+pub mod sent;
 pub mod suspended;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, KeyPair};
 use rorqual_protocol::core::{Core, Setup};
-use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence};
+use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
 use rorqual_protocol::{Effect, Halt, Input, Now, Token, Write};
 
 use super::disk::{Disk, Record};
@@ -122,11 +122,12 @@ impl Daemon {
                 let missing = disk.not_durable(&block, is_committed, |disk, key| is_stale(disk, key, out));
                 assert_eq!(missing, None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
-                out.send(self.me, peer, Message::Own(block));
+                self.send_blocks(peer, vec![block.reference()], Message::Own(block), out);
             }
             Effect::SendHistory { peer, blocks } => {
                 assert!(blocks.len() <= 150 && blocks.is_sorted_by_key(|b| b.round()), "history out of bounds");
-                out.send(self.me, peer, Message::History(blocks));
+                let refs = blocks.iter().map(VerifiedBlock::reference).collect();
+                self.send_blocks(peer, refs, Message::History(blocks), out);
             }
             Effect::FetchBlocks { peer, refs } => self.fetch_blocks(peer, refs, out),
             Effect::FetchCommits { peer, from, to } => {
@@ -165,6 +166,12 @@ impl Daemon {
             }
             Effect::SetTimer(at) => self.set_timer(at, out),
             Effect::Halt(reason) => self.halted = Some(reason),
+        }
+    }
+
+    fn send_blocks(&mut self, peer: AuthorityIndex, refs: Vec<BlockRef>, message: Message, out: &mut Outside) {
+        if !out.send(self.me, peer, message) {
+            out.tell(self.me, self.life, Input::SendRefused { peer, refs });
         }
     }
 
@@ -360,7 +367,7 @@ impl Daemon {
 
     pub fn connected(&mut self, peer: AuthorityIndex, disk: &mut Disk, out: &mut Outside) {
         self.step(Input::PeerUp(peer), disk, out);
-        let duration = Duration::from_micros(2 * out.network.typical_delay());
+        let duration = Duration::from_micros(out.network.round_trip(self.me, peer));
         self.step(Input::RoundTrip { peer, duration }, disk, out);
         let undelivered: Vec<BatchRef> = self.own.range(self.oldest_undelivered..).map(|(_, b)| *b).collect();
         for batch in undelivered {

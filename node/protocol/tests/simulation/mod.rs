@@ -11,6 +11,7 @@ pub mod faults;
 pub mod flooder;
 pub mod hoarder;
 pub mod liar;
+pub mod loss;
 pub mod malformer;
 pub mod message;
 pub mod network;

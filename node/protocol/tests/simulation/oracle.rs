@@ -34,14 +34,14 @@ pub struct Oracle {
     /// Last commit recorded and last commit executed by each node.
     recorded: Vec<CommitIndex>,
     executed: Vec<CommitIndex>,
-    /// Delay from sealing to execution at the sealer, with the time of the execution.
-    latencies: Vec<(Time, Time)>,
     /// The highest delivered sequence of each author.
     highest: BTreeMap<AuthorityIndex, Sequence>,
     /// Undelivered bytes of one author that the disk of another may hold, and the most that one held.
     disk_bound: u64,
     fullest: u64,
     pub times: Times,
+    /// Delay from sealing to execution at the sealer, with the sealer and the time of the execution.
+    latencies: Vec<(AuthorityIndex, Time, Time)>,
 }
 
 impl Oracle {
@@ -187,7 +187,7 @@ impl Oracle {
         assert_eq!(*known_state.get_or_insert(state), state, "{node:?} has another state after commit {index}");
         self.times.executed(&delivery.commit, now);
         let own = delivery.batches.iter().filter(|b| b.author == node);
-        self.latencies.extend(own.filter_map(|b| Some((now, now - self.sealed.get(&b.key())?.at))));
+        self.latencies.extend(own.filter_map(|b| Some((node, now, now - self.sealed.get(&b.key())?.at))));
     }
 
     /// A node starts with this much on its disk.
@@ -226,8 +226,22 @@ impl Oracle {
 
     /// Mean delay from sealing to execution at the sealer, of executions in a span of time.
     pub fn mean_latency(&self, span: std::ops::Range<Time>) -> Option<Time> {
-        let inside: Vec<Time> = self.latencies.iter().filter(|(at, _)| span.contains(at)).map(|(_, d)| *d).collect();
-        let count = inside.len() as u64;
-        inside.iter().sum::<Time>().checked_div(count)
+        let inside = self.latencies.iter().filter(|(_, at, _)| span.contains(at));
+        mean(inside.map(|(.., delay)| *delay).collect())
     }
+
+    /// The same of one sealer, over the whole run.
+    pub fn mean_latency_of(&self, node: AuthorityIndex) -> Option<Time> {
+        mean(self.latencies.iter().filter(|(sealer, ..)| *sealer == node).map(|(.., delay)| *delay).collect())
+    }
+
+    /// Members.
+    pub fn size(&self) -> usize {
+        self.committee.size()
+    }
+}
+
+fn mean(delays: Vec<Time>) -> Option<Time> {
+    let count = delays.len() as u64;
+    delays.iter().sum::<Time>().checked_div(count)
 }

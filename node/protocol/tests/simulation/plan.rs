@@ -5,6 +5,7 @@ use rorqual_config::{AuthorityIndex, ProtocolParameters};
 
 use super::executor::Pace;
 use super::faults::Fault;
+use super::loss::Loss;
 use super::network::Delays;
 use super::puppet::Mischief;
 use super::{MILLISECOND, SECOND, Time};
@@ -31,6 +32,10 @@ pub struct Plan {
     pub pace: Pace,
     pub faulty: Vec<(AuthorityIndex, Role)>,
     pub faults: Vec<(Time, Fault)>,
+    /// Frames that vanish.
+    pub losses: Vec<Loss>,
+    /// Directions that take so much longer than `delays`.
+    pub detours: Vec<(AuthorityIndex, AuthorityIndex, Time)>,
     /// A batch for every node in this interval, until then.
     pub load_every: Time,
     pub load_until: Time,
@@ -65,6 +70,8 @@ impl Plan {
             pace: Pace::default(),
             faulty: Vec::new(),
             faults: Vec::new(),
+            losses: Vec::new(),
+            detours: Vec::new(),
             load_every: 15 * MILLISECOND,
             load_until: 600 * MILLISECOND,
             bound: 3 * SECOND,
@@ -88,8 +95,16 @@ impl Plan {
         (self.size as u64 - 1) * self.parameters.author_quota_bytes
     }
 
+    /// Puts a node so much farther from all others, both ways.
+    pub fn far(&mut self, node: AuthorityIndex, delay: Time) {
+        for other in (0..self.size as u16).map(AuthorityIndex).filter(|other| *other != node) {
+            self.detours.extend([(node, other, delay), (other, node, delay)]);
+        }
+    }
+
     /// When the last fault and the last batch are over.
     pub fn quiet_from(&self) -> Time {
-        self.faults.iter().map(|(at, _)| *at).max().unwrap_or(0).max(self.load_until)
+        let faults = self.faults.iter().map(|(at, _)| *at);
+        faults.chain(self.losses.iter().map(|loss| loss.during.end)).max().unwrap_or(0).max(self.load_until)
     }
 }

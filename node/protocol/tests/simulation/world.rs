@@ -61,9 +61,13 @@ impl World {
             clock_offset_ms: random.below(2_000) as i64 - 1_000,
         });
         let nodes = nodes.collect();
-        let network = Network::new(plan.size, plan.delays);
+        let mut network = Network::new(plan.size, plan.delays);
+        for (from, to, delay) in &plan.detours {
+            network.detour(*from, *to, *delay);
+        }
         let mut out = Outside::new(committee.clone(), random, network, oracle);
         out.pace = plan.pace;
+        out.losses = plan.losses.clone();
         for (at, fault) in plan.faults.clone() {
             out.schedule(at, Event::Fault(fault));
         }

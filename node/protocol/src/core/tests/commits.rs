@@ -83,14 +83,16 @@ fn own_payload_that_was_garbage_collected_is_named_again() {
     let before = single.own_round().0;
     let sealed = single.seal();
     single.advance(Duration::from_millis(300));
-    // The others never link our blocks from here on, so that ours are empty after a while.
+    // The others never link our blocks from here on, so that few of ours carry payload after a while.
     single.run_rounds_ignoring_us(&[1, 2, 3], 40);
     let named: Vec<Round> = single.own_blocks_naming(&sealed);
-    assert!(named.len() == 1 && named[0].0 <= before + 2, "{named:?}");
-    assert!(single.core.status().gc_round > named[0] && single.core.status().events.requeued > 0);
-    // As soon as they do, it is named again under the same name, and delivered once.
+    assert!(named[0].0 <= before + 2, "{named:?}");
+    let status = single.core.status();
+    assert!(status.gc_round > named[0] && status.events.requeued > 0);
+    // Once its block is gone it is named again under the same name; as soon as they link us it is delivered, once.
+    assert!(named.iter().filter(|round| **round > status.gc_round).count() <= 1, "{named:?}");
     single.run_rounds(&[1, 2, 3], 12);
-    assert_eq!(single.own_blocks_naming(&sealed).len(), 2);
+    assert!(single.own_blocks_naming(&sealed).len() >= 2);
     let count = single.delivered.iter().flat_map(|d| &d.batches).filter(|d| d.batch == sealed).count();
     assert_eq!(count, 1);
 }
@@ -227,7 +229,8 @@ fn a_node_whose_blocks_reach_nobody_goes_on_with_empty_ones() {
     }
     let full: Vec<u64> =
         single.own_rounds().iter().map(|r| r.0).filter(|r| *r > from && !single.own(*r).batches().is_empty()).collect();
-    assert!(full.iter().all(|round| *round <= from + 8), "{full:?}");
+    // Six blocks may be on their way; then one of four carries payload, since who is only far must not be starved.
+    assert!(full.iter().filter(|round| **round > from + 8).count() <= 2, "{full:?}");
     assert!(single.own_round().0 >= from + 16, "silence would stop the clock");
 }
 

@@ -58,7 +58,7 @@ fn an_own_block_is_written_with_a_sync_and_leaves_only_then() {
     let mut synced = 0;
     for effect in &single.effects {
         let Effect::Persist { writes, sync, token } = effect else { continue };
-        let named = |write: &Write| matches!(write, Write::Block(block) if block.author().0 == 0);
+        let named = |write: &Write| matches!(write, Write::Own(_));
         assert_eq!((*sync, token.is_some()), (writes.iter().any(named), *sync), "others wait for no sync");
         synced += usize::from(*sync);
     }
