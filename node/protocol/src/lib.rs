@@ -10,6 +10,7 @@ pub mod core;
 pub mod dag;
 pub mod effect;
 pub mod error;
+pub mod holders;
 pub mod input;
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,6 @@
 //! Carries out what the core says, in order. The only place where own words leave the node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBl
 use rorqual_protocol::{Effect, Halt, Input, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::recovery::boot_id;
@@ -70,6 +71,8 @@ pub struct Effects {
     /// Deliveries that execution's queue has no room for. Bounded by the core, which takes no live blocks in while payload
     /// lags behind commits.
     backlog: VecDeque<Arc<Delivery>>,
+    /// Fetches of ranges under way; the core bounds them.
+    ranges: BTreeMap<(AuthorityIndex, CommitIndex), AbortHandle>,
     /// When the core wants to be woken.
     pub timer: Option<Duration>,
     boot_id: String,
@@ -86,6 +89,7 @@ impl Effects {
             rooms,
             persists: FuturesUnordered::new(),
             backlog: VecDeque::new(),
+            ranges: BTreeMap::new(),
             timer: None,
             boot_id: boot_id(),
             sealed_from,
@@ -116,7 +120,16 @@ impl Effects {
                 self.best_effort(peer, &Message::History { lengths }, tail);
             }
             Effect::FetchBlocks { peer, refs } => rooms.fetcher.blocks(peer, refs),
-            Effect::FetchCommits { peer, from, to } => rooms.fetcher.commits(peer, from, to),
+            Effect::FetchCommits { peer, from, to } => {
+                let task = rooms.fetcher.commits(peer, from, to);
+                self.ranges.retain(|_, task| !task.is_finished());
+                self.ranges.insert((peer, from), task);
+            }
+            Effect::CancelCommits { peer, from } => {
+                if let Some(task) = self.ranges.remove(&(peer, from)) {
+                    task.abort();
+                }
+            }
             Effect::Subscribe { peer, from_round } => {
                 self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
             }

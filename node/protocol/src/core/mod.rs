@@ -12,12 +12,15 @@ mod limiter;
 mod link;
 mod output;
 mod pacemaker;
+mod patience;
 mod peers;
 mod probation;
 mod propose;
 mod push;
 mod records;
 mod recover;
+mod requests;
+mod servers;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -168,7 +171,7 @@ impl Core {
             pacemaker: pacemaker::Pacemaker::new(parameters),
             probation: probation::Probation::new(committee),
             peers: peers::Peers::new(members),
-            catch_up: catch_up::CatchUp::new(now.monotonic),
+            catch_up: catch_up::CatchUp::new(members, now.monotonic),
             counters: Counters::default(),
             out: output::Output::default(),
             setup,
@@ -194,6 +197,7 @@ impl Core {
             Input::CommitsUnavailable { peer, from, first_index } => {
                 self.on_range_unavailable(peer, from, first_index)?
             }
+            Input::RangeProgress { peer, from, bytes } => self.on_range_progress(peer, from, bytes),
             Input::PeerUp(peer) => self.on_peer_up(peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Subscribed { peer, from_round } => self.on_subscribed(peer, from_round),

@@ -63,6 +63,11 @@ impl Peers {
         *known = Some(known.map_or(duration, |average| (average * 7 + duration) / 8));
     }
 
+    /// The measured round trip.
+    pub fn measured(&self, peer: AuthorityIndex) -> Option<Duration> {
+        self.round_trips.get(peer.usize()).copied().flatten()
+    }
+
     /// Twice the measured one-way delay, at least `least`: a block younger than this may still be on its way from its author.
     pub fn push_delay(&self, peer: AuthorityIndex, least: Duration) -> Duration {
         self.round_trips[peer.usize()].unwrap_or_default().max(least)
@@ -84,6 +89,7 @@ impl Core {
         }
         self.on_peer_down(peer);
         self.peers.connected.insert(peer);
+        self.catch_up.connected(peer);
         self.subscribe(peer);
         if !self.knows_own_past() {
             self.out.effect(Effect::TipQuery { peer });

@@ -1,8 +1,10 @@
 //! What is run, over many seeds.
 
+mod absence;
 mod byzantine;
 mod calm;
 mod crashes;
+mod mute;
 mod partitions;
 
 use rorqual_config::AuthorityIndex;

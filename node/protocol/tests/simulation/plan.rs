@@ -6,6 +6,7 @@ use rorqual_config::{AuthorityIndex, ProtocolParameters};
 use super::faults::Fault;
 use super::network::Delays;
 use super::puppet::Mischief;
+use super::server::Server;
 use super::{MILLISECOND, SECOND, Time};
 use crate::random::Random;
 
@@ -15,6 +16,8 @@ pub enum Role {
     Silent,
     /// Made by hand.
     Puppet(Box<dyn Mischief>),
+    /// An honest core behind a server that lies.
+    Server(Server),
 }
 
 pub struct Plan {
