@@ -53,7 +53,7 @@ pub use statistics::{PeerStatistics, Refused, StreamStatistics};
 pub const PEER_ALPN: &[u8] = b"rorqual-peer/1";
 
 /// Version of the frames between nodes, compared in the handshake.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Another node.
 #[derive(Clone, Debug)]

@@ -267,6 +267,20 @@ impl View {
     }
 }
 
+impl View {
+    /// How far behind, and who says that it cannot help.
+    fn behind(&self, status: &ConsensusStatus) -> String {
+        let dropped = status.dropped_by.iter().map(|peer| &*self.setup.config.committee.member(*peer).name);
+        match dropped.collect::<Vec<&str>>().join(", ") {
+            names if names.is_empty() => format!("{} commits behind", status.lag),
+            names => format!(
+                "{} commits behind; dropped the next one, by their word: {names}; waiting for the others",
+                status.lag
+            ),
+        }
+    }
+}
+
 impl Operator for View {
     fn ready(&self) -> Vec<Check> {
         let status = self.setup.status.borrow().clone();
@@ -286,7 +300,7 @@ impl Operator for View {
                     committee.quorum().0
                 ),
             ),
-            check("caught-up", status.lag <= READY_LAG, format!("{} commits behind", status.lag)),
+            check("caught-up", status.lag <= READY_LAG, self.behind(&status)),
             Check::needed("disk", self.setup.disk.state().trouble().map_or(Ok(()), Err)),
             Check::advisory("clock", self.setup.clock.state().trouble().map_or(Ok(()), Err)),
         ]
@@ -310,6 +324,7 @@ impl Operator for View {
             "highest_certified": status.highest_certified.0,
             "gc_round": status.gc_round.0,
             "lag": status.lag,
+            "history_dropped_by": status.dropped_by.iter().map(|peer| &config.committee.member(*peer).name).collect::<Vec<_>>(),
             "applied": { "index": applied.index.0, "positions": applied.next_position, "time_ms": applied.time_ms },
             "clock": {
                 "next_commit_ms": self.setup.clock.next_commit_ms(),

@@ -155,6 +155,13 @@ pub enum Effect {
         /// Last index.
         to: CommitIndex,
     },
+    /// The answer of this peer to the `FetchCommits` that begins there is not wanted any more: stop fetching, and say nothing.
+    CancelCommits {
+        /// Whom.
+        peer: AuthorityIndex,
+        /// First index.
+        from: CommitIndex,
+    },
     /// Ask a peer for its own blocks from a round on.
     Subscribe {
         /// Whom.

@@ -96,6 +96,15 @@ pub enum Input {
         /// Set when the peer has dropped what was asked for: the first index it still has.
         first_index: Option<CommitIndex>,
     },
+    /// So much of the range that `FetchCommits` asks for has come: what a slow answer is told from none by.
+    RangeProgress {
+        /// Who serves it.
+        peer: AuthorityIndex,
+        /// First index asked for.
+        from: CommitIndex,
+        /// Bytes so far.
+        bytes: u64,
+    },
     /// Both streams to a peer are up and authenticated.
     PeerUp(AuthorityIndex),
     /// The link to a peer broke.

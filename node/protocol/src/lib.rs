@@ -12,6 +12,7 @@ pub mod core;
 pub mod dag;
 pub mod effect;
 pub mod error;
+pub mod holders;
 pub mod input;
 #[cfg(test)]
 mod testing;

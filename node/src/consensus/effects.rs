@@ -1,6 +1,6 @@
 //! Carries out what the core says, in order. The only place where own words leave the node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBl
 use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use super::recovery::boot_id;
@@ -72,6 +73,8 @@ pub struct Effects {
     backlog: VecDeque<Arc<Delivery>>,
     /// What links refused in this step, for the core to hear at once.
     pub refused: VecDeque<Input>,
+    /// Fetches of ranges under way; the core bounds them.
+    ranges: BTreeMap<(AuthorityIndex, CommitIndex), AbortHandle>,
     /// When the core wants to be woken.
     pub timer: Option<Duration>,
     boot_id: String,
@@ -89,6 +92,7 @@ impl Effects {
             persists: FuturesUnordered::new(),
             backlog: VecDeque::new(),
             refused: VecDeque::new(),
+            ranges: BTreeMap::new(),
             timer: None,
             boot_id: boot_id(),
             sealed_from,
@@ -121,7 +125,16 @@ impl Effects {
                 self.note_refused(sent, peer, &blocks);
             }
             Effect::FetchBlocks { peer, refs } => rooms.fetcher.blocks(peer, refs),
-            Effect::FetchCommits { peer, from, to } => rooms.fetcher.commits(peer, from, to),
+            Effect::FetchCommits { peer, from, to } => {
+                let task = rooms.fetcher.commits(peer, from, to);
+                self.ranges.retain(|_, task| !task.is_finished());
+                self.ranges.insert((peer, from), task);
+            }
+            Effect::CancelCommits { peer, from } => {
+                if let Some(task) = self.ranges.remove(&(peer, from)) {
+                    task.abort();
+                }
+            }
             Effect::Subscribe { peer, from_round } => {
                 // Said again if nothing comes.
                 let _ = self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());

@@ -70,15 +70,25 @@ pub enum Message {
         /// Which.
         keys: Vec<BatchKey>,
     },
-    /// Bulk, a request. Answered by `Commits` or `Pruned`.
+    /// Bulk, a request. Answered by `Commits` or `NoCommits`.
     FetchCommits {
         /// First index.
         from: CommitIndex,
         /// Last index wanted; the answer may end earlier, or a little later, at a certified commit.
         to: CommitIndex,
+        /// Bytes of the first one's record that are here already.
+        offset: u32,
     },
-    /// The answer. Tail: an encoded `(Vec<Commit>, Certificate)`.
-    Commits,
+    /// The answer: a page of records from the first index on. Tail: the encoded commits, of these lengths, the first from the
+    /// offset on; then, if the range ends here, the encoded certificate of the last.
+    Commits {
+        /// Length of each part in bytes; none is empty.
+        lengths: Vec<u32>,
+        /// Bytes of the last record that did not fit; 0 if it is whole.
+        more: u32,
+        /// Whether the certificate follows. If not, the range goes on where the page ends.
+        ends: bool,
+    },
     /// The answer of a node that has dropped what was asked for, or has no certificate for it yet.
     NoCommits {
         /// The first commit that is still here.

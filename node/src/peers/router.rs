@@ -221,7 +221,9 @@ impl Router {
                 Ok(())
             }
             (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::RangeBlocks { refs, reply }),
-            (Message::FetchCommits { from, to }, Some(reply)) => self.serve(peer, Request::Commits { from, to, reply }),
+            (Message::FetchCommits { from, to, offset }, Some(reply)) => {
+                self.serve(peer, Request::Commits { from, to, offset, reply })
+            }
             (Message::FetchBlocks { .. } | Message::FetchCommits { .. }, None) | (_, Some(_)) => {
                 Err(Refused::Correlation)
             }

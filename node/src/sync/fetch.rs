@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Frame, Lane, Links};
 use rorqual_protocol::Input;
 use rorqual_protocol::certificate::check::VerifiedRange;
 use rorqual_protocol::types::{BlockRef, Certificate, Commit, CommitIndex, VerifiedBlock};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tracing::debug;
 
+use super::pages::Records;
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::message::{MAX_RANGE_BLOCKS, Message, split};
@@ -23,7 +24,7 @@ const BLOCKS_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of each request of a commit range.
 const RANGE_DEADLINE: Duration = Duration::from_secs(5);
 /// Blocks of one range: more than an honest range of any length needs, few enough to bound memory.
-const MAX_BLOCKS_OF_RANGE: usize = 200_000;
+pub const MAX_BLOCKS_OF_RANGE: usize = 200_000;
 
 /// Fetches for consensus.
 #[derive(Clone)]
@@ -74,10 +75,10 @@ impl Fetcher {
         });
     }
 
-    /// Asks `peer` for certified commits and their blocks, from a task of its own.
-    pub fn commits(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) {
+    /// Asks `peer` for certified commits and their blocks, from a task of its own. Whoever aborts it hears nothing any more.
+    pub fn commits(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> AbortHandle {
         let this = self.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let input = match this.range(peer, from, to).await {
                 Ok(range) => Input::CertifiedCommits { sender: peer, range },
                 Err(failure) => {
@@ -88,6 +89,7 @@ impl Fetcher {
             };
             this.tell(input).await;
         });
+        task.abort_handle()
     }
 
     async fn tell(&self, input: Input) {
@@ -133,34 +135,60 @@ impl Fetcher {
     }
 
     async fn range(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> Result<VerifiedRange, Failure> {
-        let frame = Message::FetchCommits { from, to }.frame();
-        let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
-        let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
-        match message {
-            Message::Commits => {}
-            Message::NoCommits { first_index } if first_index > from => return Err(Failure::Pruned(first_index)),
-            Message::NoCommits { .. } => return Err(Failure::Silent),
-            _ => return Err(Failure::Rubbish("not an answer with commits".into())),
-        }
-        let (commits, certificate): (Vec<Commit>, Certificate) =
-            decode(&tail).map_err(|error| Failure::Rubbish(error.to_string()))?;
-        if commits.first().is_none_or(|first| first.index != from) {
-            return Err(Failure::Rubbish("a range that does not begin where it was asked to".into()));
-        }
+        let (commits, certificate, bytes) = self.records(peer, from, to).await?;
         let committee = self.committee.clone();
         let checked = tokio::task::spawn_blocking(move || {
             VerifiedRange::verify_commits(&commits, &certificate, &committee).map(|()| (commits, certificate))
         });
         let (commits, certificate) = joined(checked.await)?;
-        let blocks = self.blocks_of(peer, &commits).await?;
+        let blocks = self.blocks_of(peer, from, &commits, bytes).await?;
         let committee = self.committee.clone();
         joined(
             tokio::task::spawn_blocking(move || VerifiedRange::verify(commits, certificate, blocks, &committee)).await,
         )
     }
 
+    /// The records of a range with the certificate of the last, a page at a time, unverified; and how many bytes that took.
+    async fn records(
+        &self,
+        peer: AuthorityIndex,
+        from: CommitIndex,
+        to: CommitIndex,
+    ) -> Result<(Vec<Commit>, Certificate, usize), Failure> {
+        let mut records = Records::new(from);
+        loop {
+            let (next, offset) = records.next();
+            let frame = Message::FetchCommits { from: next, to: to.max(next), offset }.frame();
+            let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
+            let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
+            let certificate = match message {
+                Message::Commits { lengths, more, ends } => records.add(&lengths, more, ends, tail),
+                Message::NoCommits { first_index } if records.is_empty() && first_index > from => {
+                    return Err(Failure::Pruned(first_index));
+                }
+                Message::NoCommits { .. } => return Err(Failure::Silent),
+                _ => return Err(Failure::Rubbish("not an answer with commits".into())),
+            };
+            self.progress(peer, from, records.bytes()).await;
+            if let Some(certificate) = certificate.map_err(Failure::Rubbish)? {
+                let bytes = records.bytes();
+                return Ok((records.commits(), certificate, bytes));
+            }
+        }
+    }
+
+    async fn progress(&self, peer: AuthorityIndex, from: CommitIndex, bytes: usize) {
+        self.tell(Input::RangeProgress { peer, from, bytes: bytes as u64 }).await;
+    }
+
     /// The blocks that the commits name, in their order, unverified. The refs are certified: only their content can be wrong.
-    async fn blocks_of(&self, peer: AuthorityIndex, commits: &[Commit]) -> Result<Vec<Bytes>, Failure> {
+    async fn blocks_of(
+        &self,
+        peer: AuthorityIndex,
+        from: CommitIndex,
+        commits: &[Commit],
+        mut bytes: usize,
+    ) -> Result<Vec<Bytes>, Failure> {
         let refs: Vec<BlockRef> = commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
         if refs.len() > MAX_BLOCKS_OF_RANGE {
             return Err(Failure::Rubbish(format!("a range of {} blocks", refs.len())));
@@ -175,7 +203,9 @@ impl Fetcher {
                 return Err(Failure::Silent);
             }
             rest = &rest[came.len()..];
+            bytes += came.iter().map(Bytes::len).sum::<usize>();
             blocks.extend(came);
+            self.progress(peer, from, bytes).await;
         }
         Ok(blocks)
     }

@@ -6,6 +6,8 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 pub mod fetch;
+pub mod history;
+pub mod pages;
 pub mod payload;
 pub mod refetch;
 pub mod server;

@@ -45,6 +45,11 @@ impl Delays {
         self.quorum = within_quorum(known.chain(mine), committee).unwrap_or_default();
     }
 
+    /// The measured round trip to a peer.
+    pub fn known(&self, peer: AuthorityIndex) -> Option<Duration> {
+        self.round_trips.get(peer.usize()).copied().flatten()
+    }
+
     /// The round trip to a peer; zero before it was measured.
     pub fn round_trip(&self, peer: AuthorityIndex) -> Duration {
         self.round_trips[peer.usize()].unwrap_or_default()
@@ -83,7 +88,7 @@ impl Core {
     /// Links, or what they measure, have changed.
     pub(super) fn settle_delays(&mut self) {
         self.delays.settle(self.setup.me, self.peers.connected, &self.setup.committee);
-        self.fetcher.set_timeout(self.delay_bound());
+        self.fetcher.set_pause(self.delay_bound());
     }
 
     /// D.

@@ -3,7 +3,7 @@
 //! Promises: commit votes are observed before anything is dropped; "seen" means linked or suspended and nothing earlier, so
 //! that a block that was dropped can come again; per slot only two blocks are taken unasked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
@@ -33,14 +33,14 @@ impl Core {
             return Ok(());
         }
         if self.suspended.contains(&reference) {
-            self.fetcher.done(&reference);
+            self.fetcher.came(&reference, sender);
             return Ok(());
         }
         self.check_own(&block)?;
         let news = self.tally.observe(&block, self.ledger.index);
         self.records.voted(news);
         if reference.round <= self.graph.gc_round() {
-            self.fetcher.done(&reference);
+            self.fetcher.came(&reference, sender);
             return Ok(());
         }
         let wanted = self.suspended.is_wanted(&reference);
@@ -56,7 +56,7 @@ impl Core {
         if !self.admit_variant(&block, wanted) {
             return Ok(());
         }
-        self.fetcher.done(&reference);
+        self.fetcher.came(&reference, sender);
         self.to_link.push_back((sender, block));
         self.link_all()
     }
@@ -122,7 +122,11 @@ impl Core {
         }
         self.fetch_at = self.fetch_at.map(|at| at.max(self.fetch_not_before));
         if self.fetch_at.is_some_and(|at| at <= now) {
-            let (requests, next) = self.fetcher.due(now, self.peers.connected);
+            let connected = self.peers.connected;
+            let patience: BTreeMap<AuthorityIndex, Duration> =
+                connected.iter().map(|peer| (peer, self.block_patience(peer))).collect();
+            let (requests, next) =
+                self.fetcher.due(now, connected, |peer| patience.get(&peer).copied().unwrap_or_default());
             self.fetch_at = next;
             self.fetch_not_before = now + self.fetcher.pause();
             for request in requests {

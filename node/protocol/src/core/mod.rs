@@ -17,6 +17,7 @@ mod limiter;
 mod link;
 mod output;
 mod pacemaker;
+mod patience;
 mod peers;
 mod probation;
 mod propose;
@@ -24,6 +25,8 @@ mod push;
 mod ranges;
 mod records;
 mod recover;
+mod requests;
+mod servers;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -171,7 +174,7 @@ impl Core {
         let names = usize::try_from(committee.protocol().replay_window).unwrap_or(usize::MAX);
         let room = Limit { bytes: parameters.author_quota_bytes, names };
         let mut fetcher = Fetcher::new(Duration::ZERO);
-        fetcher.set_timeout(parameters.delay_bound);
+        fetcher.set_pause(parameters.delay_bound);
         Self {
             now: Now { wall_ms: possible(now.wall_ms), ..now },
             halted: false,
@@ -200,7 +203,7 @@ impl Core {
             peers: peers::Peers::new(members),
             delays: delays::Delays::new(members),
             waits: waits::Waits::new(members),
-            catch_up: catch_up::CatchUp::new(now.monotonic),
+            catch_up: catch_up::CatchUp::new(members, now.monotonic),
             counters: Counters::default(),
             out: output::Output::default(),
             setup,
@@ -232,6 +235,7 @@ impl Core {
             Input::CommitsUnavailable { peer, from, first_index } => {
                 self.on_range_unavailable(peer, from, first_index)?
             }
+            Input::RangeProgress { peer, from, bytes } => self.on_range_progress(peer, from, bytes),
             Input::PeerUp(peer) => self.on_peer_up(peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Subscribed { peer, from_round } => self.on_subscribed(peer, from_round),

@@ -113,6 +113,7 @@ impl Core {
         self.peers.connected.insert(peer);
         self.settle_delays();
         self.peers.heard(peer, self.now.monotonic);
+        self.catch_up.connected(peer);
         self.subscribe(peer);
         if !self.knows_own_past() {
             self.out.effect(Effect::TipQuery { peer });

@@ -21,6 +21,7 @@ pub struct Counters {
     pub timeouts: u64,
     pub fetches: u64,
     pub range_fetches: u64,
+    pub range_hedges: u64,
     pub pushed: u64,
     pub dropped: u64,
     pub evicted: u64,
@@ -56,6 +57,8 @@ pub struct Status {
     pub highest_certified: CommitIndex,
     /// Commits an honest member is ahead of us.
     pub lag: u64,
+    /// Members that say that they have dropped the commit we need next. Once all others do, the node stops.
+    pub dropped_by: Vec<AuthorityIndex>,
     /// Leaders that no round waits for.
     pub muted: Vec<AuthorityIndex>,
     /// The round trip within which a quorum is reached, as links measured it; zero before enough was.
@@ -105,7 +108,7 @@ impl Status {
     }
 
     /// Names and numbers of events, for metrics.
-    pub fn happened(&self) -> [(&'static str, u64); 13] {
+    pub fn happened(&self) -> [(&'static str, u64); 14] {
         let events = &self.events;
         [
             ("proposed", events.proposed),
@@ -114,6 +117,7 @@ impl Status {
             ("timeout", events.timeouts),
             ("fetch", events.fetches),
             ("range_fetch", events.range_fetches),
+            ("range_hedge", events.range_hedges),
             ("pushed", events.pushed),
             ("dropped", events.dropped),
             ("evicted", events.evicted),
@@ -158,6 +162,7 @@ impl Core {
             quorum_commit_index: self.tally.reached_by(committee.quorum(), committee),
             highest_certified: self.tally.certified(),
             lag: self.lag(),
+            dropped_by: self.dropped_by(),
             muted: committee.authorities().filter(|author| self.is_muted(*author)).collect(),
             quorum_round_trip: self.delays.quorum(),
             delay_bound: self.delay_bound(),

@@ -1,5 +1,6 @@
 //! What is run, over many seeds.
 
+mod absence;
 mod byzantine;
 mod calm;
 mod clocks;
@@ -10,6 +11,7 @@ mod far;
 mod hoarding;
 mod losses;
 mod malformed;
+mod mute;
 mod numbers;
 mod partitions;
 mod restarts;

@@ -17,6 +17,7 @@ use super::message::Message;
 use super::outside::Outside;
 use super::payload::Waits;
 use super::requests::{Request, Requests};
+use super::server::Server;
 use super::stock::Stock;
 use super::{MILLISECOND, SECOND, Time};
 use crate::{members, reference};
@@ -45,6 +46,8 @@ pub struct Daemon {
     oldest_undelivered: Sequence,
     /// Why the core stopped.
     pub halted: Option<Halt>,
+    /// How it answers requests.
+    pub server: Server,
 }
 
 impl Daemon {
@@ -64,7 +67,7 @@ impl Daemon {
         let recovered = disk.recover(me, protocol.gc_depth, protocol.checkpoint_interval);
         let executed = recovered.executed;
         let last = disk.last_commit();
-        out.oracle.restart(me, last, executed.map_or(CommitIndex(0), |(index, _)| index));
+        out.oracle.restart(me, last, executed.map_or(CommitIndex(0), |(index, _)| index), out.now);
         let now = now(out.now, out.now, clock_offset_ms);
         let (core, effects) = Core::recover(setup, recovered, now)?;
         let own = disk.own_batches(me);
@@ -81,7 +84,7 @@ impl Daemon {
             parameters: parameters.clone(),
             timer: 0,
             requests: Requests::default(),
-            waits: Waits::default(),
+            waits: Waits::new(parameters.payload_grace),
             stock,
             executor: Executor::new(executed),
             executed_at: 0,
@@ -90,6 +93,7 @@ impl Daemon {
             seal_below: Sequence(u64::MAX),
             oldest_undelivered: Sequence(0),
             halted: None,
+            server: Server::Honest,
         };
         daemon.carry_out(effects, disk, out);
         Ok(daemon)
@@ -130,10 +134,8 @@ impl Daemon {
                 self.send_blocks(peer, refs, Message::History(blocks), out);
             }
             Effect::FetchBlocks { peer, refs } => self.fetch_blocks(peer, refs, out),
-            Effect::FetchCommits { peer, from, to } => {
-                let id = self.open(Request::Commits { peer, from }, out);
-                self.request(peer, id, Message::FetchCommits { id, from, to }, out);
-            }
+            Effect::FetchCommits { peer, from, to } => self.fetch_commits(peer, from, to, out),
+            Effect::CancelCommits { peer, from } => self.requests.cancel_range(peer, from),
             Effect::Subscribe { peer, from_round } => {
                 out.send(self.me, peer, Message::Subscribe(from_round));
             }
@@ -144,9 +146,7 @@ impl Daemon {
                 out.send(self.me, peer, Message::Tip(tip));
             }
             Effect::WaitBatch { key, bytes, holders, urgent } => self.wait(key, bytes, holders, urgent, disk, out),
-            Effect::CancelWait(key) => {
-                self.waits.end(&key);
-            }
+            Effect::CancelWait(key) => self.waits.cancel(&key),
             Effect::DropPayload(keys) => {
                 self.stock.forget(&keys);
                 disk.append(out.now, Record::Drop(keys), &mut out.random);
@@ -181,7 +181,7 @@ impl Daemon {
             if let Write::Commit(delivery) = write {
                 gone.extend(self.stock.delivered(delivery));
                 out.note(delivery.commit.digest());
-                out.oracle.record(self.me, delivery);
+                out.oracle.record(self.me, delivery, out.now);
             }
         }
         let named = writes.iter().find_map(|write| match write {
@@ -215,13 +215,13 @@ impl Daemon {
         }
     }
 
-    fn open(&mut self, request: Request, out: &mut Outside) -> u64 {
+    pub(super) fn open(&mut self, request: Request, out: &mut Outside) -> u64 {
         let id = self.requests.open(request);
         out.after(2 * SECOND, Event::Expire { node: self.me, life: self.life, request: id });
         id
     }
 
-    fn request(&mut self, peer: AuthorityIndex, id: u64, message: Message, out: &mut Outside) {
+    pub(super) fn request(&mut self, peer: AuthorityIndex, id: u64, message: Message, out: &mut Outside) {
         if !out.send(self.me, peer, message)
             && let Some(request) = self.requests.close(id)
         {
@@ -262,14 +262,11 @@ impl Daemon {
             out.oracle.batch(&key).is_none_or(|batch| batch.bytes == bytes),
             "{key} is asked for with a wrong length"
         );
-        if urgent || !new {
-            for holder in learnt {
-                out.send(self.me, holder, Message::FetchBatch(key));
-            }
-        }
         if new {
-            let grace = self.parameters.payload_grace.as_micros() as Time;
+            let grace = if urgent { 0 } else { self.parameters.payload_grace.as_micros() as Time };
             out.after(grace, Event::Ask { node: self.me, life: self.life, key });
+        } else if learnt {
+            self.ask(key, disk, out);
         }
     }
 
@@ -280,11 +277,11 @@ impl Daemon {
         }
         assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         let connected = out.connected(self.me);
-        if let Some(holder) = self.waits.next_holder(&key, |h| connected.contains(&h)) {
+        let Some((holder, until)) = self.waits.next(&key, out.now, |h| connected.contains(&h)) else { return };
+        if let Some(holder) = holder {
             out.send(self.me, holder, Message::FetchBatch(key));
         }
-        let delay = out.random.between(20 * MILLISECOND, 60 * MILLISECOND);
-        out.after(delay, Event::Ask { node: self.me, life: self.life, key });
+        out.schedule(until.max(out.now + 1), Event::Ask { node: self.me, life: self.life, key });
     }
 
     /// Payload is readable: the core may have waited for it, and execution too.
@@ -293,7 +290,7 @@ impl Daemon {
             self.sealed(key, disk, out);
         }
         // What was written may have been deleted since.
-        if disk.has_payload(&key) && self.waits.end(&key) {
+        if disk.has_payload(&key) && self.waits.arrived(&key, out.now) {
             let bytes = disk.payload_bytes(&key);
             self.step(Input::BatchStored { key, bytes }, disk, out);
         }

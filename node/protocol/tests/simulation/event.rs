@@ -38,6 +38,8 @@ pub enum Event {
     Connect { a: AuthorityIndex, b: AuthorityIndex },
     /// A node notices that a link is dead.
     Disconnect { node: AuthorityIndex, peer: AuthorityIndex, generation: u64 },
+    /// Somebody says what it has held back.
+    Say { from: AuthorityIndex, to: AuthorityIndex, message: Box<Message> },
     /// A hand-made member proposes.
     Propose { node: AuthorityIndex },
     /// Something breaks or heals.

@@ -51,8 +51,8 @@ impl Kind {
             Message::Tip(_) => Self::Tip,
             Message::Batch(_) => Self::Payload,
             Message::FetchBatch(_) => Self::FetchPayload,
-            Message::FetchCommits { .. } => Self::FetchCommits,
-            Message::Commits { .. } => Self::Commits,
+            Message::FetchCommits { .. } | Message::FetchRangeBlocks { .. } => Self::FetchCommits,
+            Message::Commits { .. } | Message::RangeBlocks { .. } => Self::Commits,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Whole clusters around [`Core::step`](rorqual_protocol::Core::step) in simulated time: links, disks, crashes, liars.
 //! One thread and one seed: the same seed gives the same run.
 
+pub mod boaster;
 pub mod daemon;
 pub mod disk;
 pub mod equivocator;
@@ -20,10 +21,12 @@ pub mod outside;
 pub mod payload;
 pub mod plan;
 pub mod puppet;
+pub mod ranges;
 pub mod requests;
 pub mod rootless;
 pub mod rumours;
 pub mod serve;
+pub mod server;
 pub mod stock;
 pub mod swinger;
 pub mod times;

@@ -42,6 +42,20 @@ pub struct Oracle {
     pub times: Times,
     /// Delay from sealing to execution at the sealer, with the sealer and the time of the execution.
     latencies: Vec<(AuthorityIndex, Time, Time)>,
+    /// Who has come back, and has to catch up with what there was by then.
+    returns: Vec<Return>,
+}
+
+/// A node that starts when others have gone on without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Return {
+    pub node: AuthorityIndex,
+    pub at: Time,
+    /// The last commit anybody had by then.
+    pub target: CommitIndex,
+    /// When it had recorded that, and when it had executed it.
+    pub recorded: Option<Time>,
+    pub executed: Option<Time>,
 }
 
 impl Oracle {
@@ -63,6 +77,7 @@ impl Oracle {
             disk_bound,
             fullest: 0,
             times: Times::default(),
+            returns: Vec::new(),
         }
     }
 
@@ -119,8 +134,11 @@ impl Oracle {
     }
 
     /// A node wrote the record of a commit.
-    pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>) {
+    pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>, now: Time) {
         let index = delivery.commit.index;
+        for back in self.returns.iter_mut().filter(|back| back.node == node && back.target <= index) {
+            back.recorded.get_or_insert(now);
+        }
         let last = &mut self.recorded[node.usize()];
         assert_eq!(index, last.next(), "{node:?} records commits out of order");
         *last = index;
@@ -179,6 +197,9 @@ impl Oracle {
     /// A node executed a commit.
     pub fn execute(&mut self, node: AuthorityIndex, delivery: &Delivery, state: Digest, now: Time) {
         let index = delivery.commit.index;
+        for back in self.returns.iter_mut().filter(|back| back.node == node && back.target <= index) {
+            back.executed.get_or_insert(now);
+        }
         let last = &mut self.executed[node.usize()];
         assert_eq!(index, last.next(), "{node:?} executes commits out of order");
         *last = index;
@@ -191,9 +212,18 @@ impl Oracle {
     }
 
     /// A node starts with this much on its disk.
-    pub fn restart(&mut self, node: AuthorityIndex, recorded: CommitIndex, executed: CommitIndex) {
+    pub fn restart(&mut self, node: AuthorityIndex, recorded: CommitIndex, executed: CommitIndex, now: Time) {
+        let target = CommitIndex(self.commits());
+        if recorded < target {
+            self.returns.push(Return { node, at: now, target, recorded: None, executed: None });
+        }
         self.recorded[node.usize()] = recorded;
         self.executed[node.usize()] = executed;
+    }
+
+    /// All that came back.
+    pub fn returns(&self) -> &[Return] {
+        &self.returns
     }
 
     pub fn executed_by(&self, node: AuthorityIndex) -> CommitIndex {

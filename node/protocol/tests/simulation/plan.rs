@@ -8,6 +8,7 @@ use super::faults::Fault;
 use super::loss::Loss;
 use super::network::Delays;
 use super::puppet::Mischief;
+use super::server::Server;
 use super::{MILLISECOND, SECOND, Time};
 use crate::random::Random;
 
@@ -19,6 +20,8 @@ pub enum Role {
     Silent,
     /// Made by hand.
     Puppet(Box<dyn Mischief>),
+    /// An honest core behind a server that lies.
+    Server(Server),
 }
 
 pub struct Plan {

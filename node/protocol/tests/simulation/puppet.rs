@@ -131,6 +131,7 @@ impl Puppet {
             Message::FetchCommits { id, .. } => {
                 out.send(self.me, sender, Message::Commits { id, served: Err(None) });
             }
+            Message::FetchRangeBlocks { .. } | Message::RangeBlocks { .. } => (),
             Message::Tip(_) | Message::Batch(_) | Message::Commits { .. } => (),
         }
     }

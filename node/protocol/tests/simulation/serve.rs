@@ -1,9 +1,7 @@
 //! What an honest node does with a message of a peer.
 
-use bytes::Bytes;
 use rorqual_config::AuthorityIndex;
 use rorqual_protocol::Input;
-use rorqual_protocol::certificate::check::VerifiedRange;
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, VerifiedBlock};
 
 use super::daemon::Daemon;
@@ -11,7 +9,6 @@ use super::disk::{Disk, Record};
 use super::event::Event;
 use super::message::{Message, Served};
 use super::outside::Outside;
-use super::requests::Request;
 
 impl Daemon {
     pub fn receive(&mut self, sender: AuthorityIndex, message: Message, disk: &mut Disk, out: &mut Outside) {
@@ -23,10 +20,6 @@ impl Daemon {
             }
             Message::History(blocks) => self.blocks(sender, blocks, disk, out),
             Message::Subscribe(from_round) => self.step(Input::Subscribed { peer: sender, from_round }, disk, out),
-            Message::FetchBlocks { id, refs } => {
-                let answer = serve_blocks(id, &refs, disk);
-                out.send(self.me, sender, answer);
-            }
             Message::Blocks { id, blocks, unknown } => {
                 if self.requests.close(id).is_none() {
                     return;
@@ -43,16 +36,12 @@ impl Daemon {
                 }
             }
             Message::Batch(key) => self.take_payload(sender, key, disk, out),
-            Message::FetchBatch(key) => {
-                if disk.has_payload(&key) {
-                    out.send(self.me, sender, Message::Batch(key));
-                }
-            }
-            Message::FetchCommits { id, from, to } => {
-                let answer = Message::Commits { id, served: serve_commits(from, to, disk) };
-                out.send(self.me, sender, answer);
-            }
             Message::Commits { id, served } => self.take_commits(sender, id, served, disk, out),
+            Message::RangeBlocks { id, blocks } => self.take_range_blocks(sender, id, blocks, disk, out),
+            question @ (Message::FetchBlocks { .. }
+            | Message::FetchBatch(_)
+            | Message::FetchCommits { .. }
+            | Message::FetchRangeBlocks { .. }) => self.server.answer(self.me, sender, question, disk, out),
         }
     }
 
@@ -80,23 +69,19 @@ impl Daemon {
             out.oracle.fills(self.me, key.author, disk.undelivered_bytes(key.author));
         }
     }
+}
 
-    fn take_commits(&mut self, sender: AuthorityIndex, id: u64, served: Served, disk: &mut Disk, out: &mut Outside) {
-        let Some(Request::Commits { from, .. }) = self.requests.close(id) else { return };
-        let input = match served {
-            Ok(answer) => {
-                let (commits, certificate, blocks) = *answer;
-                match VerifiedRange::verify(commits, certificate, blocks, &out.committee) {
-                    Ok(range) => Input::CertifiedCommits { sender, range },
-                    Err(error) => {
-                        assert!(out.oracle.is_byzantine(sender), "honest {sender:?} serves a bad range: {error}");
-                        Input::CommitsUnavailable { peer: sender, from, first_index: None }
-                    }
-                }
-            }
-            Err(first_index) => Input::CommitsUnavailable { peer: sender, from, first_index },
-        };
-        self.step(input, disk, out);
+/// The honest answer to a request; none where there is nothing to say.
+pub fn answer(question: &Message, disk: &Disk) -> Option<Message> {
+    match question {
+        Message::FetchBlocks { id, refs } => Some(blocks(*id, refs, disk)),
+        Message::FetchBatch(key) => disk.has_payload(key).then_some(Message::Batch(*key)),
+        Message::FetchCommits { id, from, to } => Some(Message::Commits { id: *id, served: commits(*from, *to, disk) }),
+        Message::FetchRangeBlocks { id, refs } => {
+            let blocks = refs.iter().map_while(|r| disk.block(r)).map(|block| block.bytes().clone()).collect();
+            Some(Message::RangeBlocks { id: *id, blocks })
+        }
+        _ => None,
     }
 }
 
@@ -107,21 +92,19 @@ fn takes(sender: AuthorityIndex, block: &VerifiedBlock, out: &mut Outside) -> bo
     valid
 }
 
-fn serve_blocks(id: u64, refs: &[BlockRef], disk: &Disk) -> Message {
+fn blocks(id: u64, refs: &[BlockRef], disk: &Disk) -> Message {
     let blocks = refs.iter().filter_map(|r| disk.block(r)).cloned().collect();
     let unknown = refs.iter().filter(|r| disk.block(r).is_none()).copied().collect();
     Message::Blocks { id, blocks, unknown }
 }
 
-fn serve_commits(from: CommitIndex, to: CommitIndex, disk: &Disk) -> Served {
+/// Records up to the highest certificate in the range, else to the next one.
+pub fn commits(from: CommitIndex, to: CommitIndex, disk: &Disk) -> Served {
     let certificate = disk.certificate(from..=to).ok_or(None)?;
     let deliveries = disk.commits(from..=certificate.index());
     if deliveries.len() as u64 != certificate.index().0 - from.0 + 1 {
         return Err(None);
     }
     let commits: Vec<_> = deliveries.iter().map(|d| d.commit.clone()).collect();
-    let refs = commits.iter().flat_map(|c| &c.blocks);
-    let blocks: Option<Vec<Bytes>> = refs.map(|r| disk.block(r).map(|b| b.bytes().clone())).collect();
-    let blocks = blocks.ok_or(None)?;
-    Ok(Box::new((commits, (*certificate).clone(), blocks)))
+    Ok(Box::new((commits, (*certificate).clone())))
 }

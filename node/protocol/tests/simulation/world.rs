@@ -13,6 +13,7 @@ use super::oracle::Oracle;
 use super::outside::Outside;
 use super::plan::{Plan, Role};
 use super::puppet::Puppet;
+use super::server::Server;
 use super::{MILLISECOND, Time};
 use crate::random::Random;
 use crate::{members, reference};
@@ -28,6 +29,7 @@ struct Node {
     process: Process,
     life: u64,
     clock_offset_ms: i64,
+    server: Server,
 }
 
 pub struct World {
@@ -59,6 +61,7 @@ impl World {
             process: Process::Down,
             life: 0,
             clock_offset_ms: random.below(2_000) as i64 - 1_000,
+            server: Server::Honest,
         });
         let nodes = nodes.collect();
         let mut network = Network::new(plan.size, plan.delays);
@@ -73,14 +76,22 @@ impl World {
         }
         let roles = std::mem::take(&mut plan.faulty);
         let mut world = Self { plan, out, nodes, submitted: 0, stopped: AuthoritySet::EMPTY };
+        let mut daemons: Vec<AuthorityIndex> = committee.authorities().filter(|a| !byzantine.contains(*a)).collect();
         for (author, role) in roles {
-            if let Role::Puppet(mischief) = role {
-                let puppet = Puppet::new(author, mischief, &world.out);
-                world.nodes[author.usize()].process = Process::Puppet(Box::new(puppet));
-                world.plan_connections(author);
+            match role {
+                Role::Silent => (),
+                Role::Server(server) => {
+                    world.nodes[author.usize()].server = server;
+                    daemons.push(author);
+                }
+                Role::Puppet(mischief) => {
+                    let puppet = Puppet::new(author, mischief, &world.out);
+                    world.nodes[author.usize()].process = Process::Puppet(Box::new(puppet));
+                    world.plan_connections(author);
+                }
             }
         }
-        for author in committee.authorities().filter(|author| !byzantine.contains(*author)) {
+        for author in daemons {
             let (start, submit) = (world.out.random.below(5 * MILLISECOND), world.out.random.below(20 * MILLISECOND));
             world.out.schedule(start, Event::Fault(Fault::Start(author)));
             world.out.schedule(submit, Event::Submit { node: author });
@@ -189,6 +200,9 @@ impl World {
                 }
             }
             Event::Submit { node } => self.submit(node),
+            Event::Say { from, to, message } => {
+                self.out.send(from, to, *message);
+            }
             Event::Wake { node, life, .. }
             | Event::Durable { node, life, .. }
             | Event::Stored { node, life, .. }
@@ -340,13 +354,16 @@ impl World {
     }
 
     fn start(&mut self, node: AuthorityIndex) {
-        let Node { disk, process, life, clock_offset_ms } = &mut self.nodes[node.usize()];
+        let Node { disk, process, life, clock_offset_ms, server } = &mut self.nodes[node.usize()];
         if !matches!(process, Process::Down) {
             return;
         }
         *life += 1;
         match Daemon::start(node, *life, *clock_offset_ms, &self.plan.parameters, disk, &mut self.out) {
-            Ok(daemon) => *process = Process::Daemon(Box::new(daemon)),
+            Ok(mut daemon) => {
+                daemon.server = *server;
+                *process = Process::Daemon(Box::new(daemon));
+            }
             Err(reason) => panic!("{node:?} does not start: {reason}"),
         }
         self.look_for_halt(node);

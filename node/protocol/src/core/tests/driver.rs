@@ -301,6 +301,7 @@ impl Cluster {
                 }
                 Effect::FetchBlocks { peer, refs } => self.serve_blocks(node, peer, refs),
                 Effect::FetchCommits { peer, from, to } => self.serve_commits(node, peer, from, to),
+                Effect::CancelCommits { .. } => {}
                 Effect::Subscribe { peer, from_round } => {
                     self.send(node, peer, Input::Subscribed { peer: me, from_round });
                 }
