@@ -137,12 +137,13 @@ impl Message {
         let of_refs = |refs: &[BlockRef]| refs.iter().map(|reference| reference.round.0).max().unwrap_or(0);
         let of_keys = |keys: &[BatchKey]| keys.iter().map(|key| key.sequence.0).max().unwrap_or(0);
         match self {
-            Self::OwnBlock | Self::History { lengths: _ } | Self::Commits | Self::TipQuery => 0,
+            Self::OwnBlock | Self::History { lengths: _ } | Self::TipQuery => 0,
+            Self::Commits { lengths: _, more: _, ends: _ } => 0,
             Self::Subscribe { from_round } => from_round.0,
             Self::FetchBlocks { refs } | Self::Blocks { lengths: _, missing: refs } => of_refs(refs),
             Self::BatchChunk { key, total: _, offset: _ } => key.sequence.0,
             Self::FetchBatches { keys } | Self::MissingBatches { keys } => of_keys(keys),
-            Self::FetchCommits { from, to } => from.0.max(to.0),
+            Self::FetchCommits { from, to, offset: _ } => from.0.max(to.0),
             Self::NoCommits { first_index } => first_index.0,
             Self::Tip { own: _, yours: _, gc_round, last_commit } => gc_round.0.max(last_commit.0),
         }
@@ -224,8 +225,8 @@ mod tests {
             Message::BatchChunk { key: key(number), total: short, offset: short },
             Message::FetchBatches { keys: keys() },
             Message::MissingBatches { keys: keys() },
-            Message::FetchCommits { from: index, to: CommitIndex(1) },
-            Message::FetchCommits { from: CommitIndex(1), to: index },
+            Message::FetchCommits { from: index, to: CommitIndex(1), offset: short },
+            Message::FetchCommits { from: CommitIndex(1), to: index, offset: short },
             Message::NoCommits { first_index: index },
             Message::Tip { own: short, yours: short, gc_round: Round(number), last_commit: CommitIndex(1) },
             Message::Tip { own: short, yours: short, gc_round: Round(1), last_commit: index },
