@@ -4,6 +4,7 @@
 //! [`Core::step`](core::Core::step) is a function of its inputs: no clock, no randomness, no runtime, no disk, no network.
 //! The daemon verifies what peers send, persists what the core asks for, sends what the core says, and keeps time.
 
+pub mod admission;
 pub mod certificate;
 pub mod commit;
 pub mod core;
@@ -11,10 +12,17 @@ pub mod dag;
 pub mod effect;
 pub mod error;
 pub mod input;
+pub mod known;
+pub mod limiter;
+pub mod penalty;
 #[cfg(test)]
 mod testing;
 pub mod types;
 
+pub use admission::Admission;
 pub use core::Core;
 pub use effect::{Effect, Halt, Write};
 pub use input::{Input, Now, Recovered, Token};
+pub use known::{Known, Verdict};
+pub use limiter::Limiter;
+pub use penalty::Rule;

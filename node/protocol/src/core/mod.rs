@@ -8,11 +8,11 @@ mod batches;
 mod catch_up;
 mod commit;
 mod ingress;
-mod limiter;
 mod link;
 mod output;
 mod pacemaker;
 mod peers;
+mod penalties;
 mod probation;
 mod propose;
 mod push;
@@ -40,6 +40,7 @@ use crate::dag::payload::Payload;
 use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
+use crate::known::Known;
 use crate::types::{CommitIndex, Round, VerifiedBlock};
 
 pub use status::{Counters, Footprint, Status};
@@ -178,6 +179,7 @@ impl Core {
     fn take(&mut self, input: Input) -> Result<(), Halt> {
         match input {
             Input::Block { sender, block } => self.on_block(sender, block)?,
+            Input::KnownBlocks { sender, refs } => self.on_known_blocks(sender, &refs),
             Input::BlocksUnavailable { peer, refs } => {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);
@@ -224,6 +226,11 @@ impl Core {
         self.announce_own();
         self.out.arm();
         Ok(())
+    }
+
+    /// Which blocks the core holds, for the tasks that verify.
+    pub fn known(&self) -> Known {
+        Known { linked: self.graph.names(), suspended: self.suspended.names(), me: self.setup.me }
     }
 
     fn committee(&self) -> &Committee {

@@ -13,6 +13,7 @@ use rorqual_config::committee::AuthoritySet;
 use super::Core;
 use crate::effect::{Effect, Halt};
 use crate::input::Tip;
+use crate::penalty::Rule;
 use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
 
 /// A question about tips or a subscription is repeated after this long.
@@ -41,6 +42,8 @@ pub struct Peers {
     behind: BTreeMap<AuthorityIndex, Dropped>,
     subscribed_at: BTreeMap<AuthorityIndex, Duration>,
     round_trips: Vec<Option<Duration>>,
+    /// How often each member broke a rule that no honest one breaks.
+    penalties: Vec<u64>,
 }
 
 impl Peers {
@@ -54,7 +57,20 @@ impl Peers {
             behind: BTreeMap::new(),
             subscribed_at: BTreeMap::new(),
             round_trips: vec![None; members],
+            penalties: vec![0; members],
         }
+    }
+
+    /// A member broke a rule that no honest one breaks.
+    pub fn penalise(&mut self, peer: AuthorityIndex) {
+        if let Some(count) = self.penalties.get_mut(peer.usize()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// How often it did.
+    pub fn penalties(&self, peer: AuthorityIndex) -> u64 {
+        self.penalties.get(peer.usize()).copied().unwrap_or(0)
     }
 
     /// A measurement; the average moves by an eighth.
@@ -162,6 +178,11 @@ impl Core {
             self.check_own(yours)?;
         }
         self.peers.tips.insert(peer);
+        let foreign = tip.own.iter().any(|own| own.author() != peer)
+            || tip.yours.iter().any(|yours| yours.author() != self.setup.me);
+        if foreign {
+            self.penalise(peer, Rule::ForeignTip);
+        }
         match tip.own.filter(|own| own.author() == peer) {
             Some(own) => self.on_block(peer, own),
             None => Ok(()),

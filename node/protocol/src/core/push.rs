@@ -3,7 +3,8 @@
 //! Promises: a node whose pull fails still learns everything that its peers build on; almost nothing is sent twice. A block is
 //! pushed to a peer that is not known to have it once it is old enough to have come from its author, if the peer has since
 //! written a block of a higher round without it; and whatever the peer writes, once it is older than the delay bound. (Age
-//! alone would push everything to everybody where rounds are paced and not as fast as the links.)
+//! alone would push everything to everybody where rounds are paced and not as fast as the links.) Of an equivocator only what others
+//! stand on is pushed: it may have made other twins for each of us.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -63,7 +64,14 @@ impl Core {
     }
 
     fn uncommitted(&self) -> impl Iterator<Item = &Vertex> {
-        self.graph.uncommitted().iter().filter_map(|reference| self.graph.get(reference))
+        let me = self.setup.me;
+        let vertices = self.graph.uncommitted().iter().filter_map(|reference| self.graph.get(reference));
+        vertices.filter(move |vertex| {
+            let author = vertex.block.author();
+            let by_others =
+                vertex.in_history_of.contains(me) || vertex.referenced_by.iter().any(|other| other != author);
+            by_others || !self.is_convicted(author)
+        })
     }
 
     /// Whether some subscribed peer may lack an uncommitted block: an idle or lonely node need not wake up for nothing.

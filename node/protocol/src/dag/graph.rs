@@ -11,6 +11,7 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
 use super::reach::SlotSet;
+use crate::known::Names;
 use crate::types::{BatchKey, BlockRef, Round, VerifiedBlock};
 
 /// A linked block and what is known about it.
@@ -93,6 +94,8 @@ pub struct Graph {
     /// Few, wherever they lie: what is done with them at every step must not look at all the others.
     uncommitted: BTreeSet<BlockRef>,
     uncommitted_with_payload: usize,
+    /// What is held, for others to see.
+    names: Names,
 }
 
 impl Graph {
@@ -105,12 +108,18 @@ impl Graph {
             blocks: 0,
             uncommitted: BTreeSet::new(),
             uncommitted_with_payload: 0,
+            names: Names::new(members),
         }
     }
 
     /// Nothing is kept at or below this round; references to it count as linked.
     pub fn gc_round(&self) -> Round {
         self.gc_round
+    }
+
+    /// What is held, as others see it.
+    pub fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// How many blocks are held.
@@ -217,6 +226,7 @@ impl Graph {
             row.resize_with(self.members, Slot::default);
         }
         self.blocks += 1;
+        self.names.insert(&vertex.block.reference());
         if !vertex.committed {
             self.uncommitted.insert(vertex.block.reference());
             self.uncommitted_with_payload += usize::from(!vertex.block.batches().is_empty());
@@ -256,6 +266,7 @@ impl Graph {
             }
         }
         self.blocks -= dropped.len();
+        self.names.collect(self.gc_round);
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
             self.uncommitted_with_payload -= usize::from(!vertex.block.batches().is_empty());

@@ -3,6 +3,7 @@
 mod byzantine;
 mod calm;
 mod crashes;
+mod limits;
 mod partitions;
 
 use rorqual_config::AuthorityIndex;

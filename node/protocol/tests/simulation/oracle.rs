@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::{AuthorityIndex, Committee, Digest};
+use rorqual_protocol::Rule;
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
@@ -35,6 +36,12 @@ pub struct Oracle {
     executed: Vec<CommitIndex>,
     /// Delay from sealing to execution at the sealer, with the time of the execution.
     latencies: Vec<(Time, Time)>,
+    /// Blocks whose signature a node has looked at, and how often it did so a second time.
+    checked: BTreeSet<(AuthorityIndex, BlockRef)>,
+    pub verified_again: u64,
+    /// Copies of blocks whose signature was not looked at.
+    pub copies: u64,
+    blamed: BTreeMap<Rule, u64>,
 }
 
 impl Oracle {
@@ -52,6 +59,10 @@ impl Oracle {
             recorded: none.clone(),
             executed: none,
             latencies: Vec::new(),
+            checked: BTreeSet::new(),
+            verified_again: 0,
+            copies: 0,
+            blamed: BTreeMap::new(),
         }
     }
 
@@ -100,6 +111,21 @@ impl Oracle {
             let delivered = self.delivered.get(&(key.author, key.sequence));
             sealed.owed &= delivered.is_some_and(|(_, digest)| *digest == key.digest);
         }
+    }
+
+    /// A node looks at the signature of a block that came unasked.
+    pub fn verified_by(&mut self, node: AuthorityIndex, block: &BlockRef) {
+        self.verified_again += u64::from(!self.checked.insert((node, *block)));
+    }
+
+    /// An honest node blames a liar.
+    pub fn blame(&mut self, rule: Rule) {
+        *self.blamed.entry(rule).or_default() += 1;
+    }
+
+    /// How often liars were blamed for this.
+    pub fn blamed(&self, rule: Rule) -> u64 {
+        self.blamed.get(&rule).copied().unwrap_or(0)
     }
 
     /// Whether some honest node has recorded a commit with this block.

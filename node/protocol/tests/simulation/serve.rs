@@ -18,10 +18,10 @@ impl Daemon {
         match message {
             Message::Own(block) => {
                 if block.author() == sender {
-                    self.step(Input::Block { sender, block }, disk, out);
+                    self.unasked(sender, vec![block], disk, out);
                 }
             }
-            Message::History(blocks) => self.blocks(sender, blocks, disk, out),
+            Message::History(blocks) => self.unasked(sender, blocks, disk, out),
             Message::Subscribe(from_round) => self.step(Input::Subscribed { peer: sender, from_round }, disk, out),
             Message::FetchBlocks { id, refs } => {
                 let answer = serve_blocks(id, &refs, disk);

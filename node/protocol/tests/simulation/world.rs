@@ -172,7 +172,7 @@ impl World {
                 }
                 let node = &mut self.nodes[to.usize()];
                 match &mut node.process {
-                    Process::Daemon(daemon) => daemon.receive(from, message, &mut node.disk, &mut self.out),
+                    Process::Daemon(daemon) => daemon.arrive(from, message, &mut node.disk, &mut self.out),
                     Process::Puppet(puppet) => puppet.receive(from, message, &mut self.out),
                     Process::Down => (),
                 }
@@ -189,6 +189,7 @@ impl World {
             | Event::Stored { node, life, .. }
             | Event::Local { node, life, .. }
             | Event::Ask { node, life, .. }
+            | Event::Resume { node, life, .. }
             | Event::Expire { node, life, .. } => {
                 if self.nodes[node.usize()].life == life {
                     self.local(node, event);
@@ -212,6 +213,7 @@ impl World {
             Event::Stored { key, .. } => daemon.stored(key, disk, out),
             Event::Local { input, .. } => daemon.step(*input, disk, out),
             Event::Ask { key, .. } => daemon.ask(key, disk, out),
+            Event::Resume { peer, .. } => daemon.resume(peer, disk, out),
             Event::Expire { request, .. } => daemon.expire(request, disk, out),
             _ => (),
         }

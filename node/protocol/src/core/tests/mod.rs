@@ -3,6 +3,7 @@
 mod cluster;
 mod commits;
 mod driver;
+mod limits;
 mod pacing;
 mod restarts;
 mod single;
