@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 use rorqual_config::{AuthorityIndex, Digest};
 
 use crate::input::{Tip, Token};
+use crate::penalty::Rule;
 use crate::types::{BatchKey, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 /// One thing to write. All writes of one `Persist` are atomic; `Persist`s apply in order.
@@ -210,12 +211,12 @@ pub enum Effect {
         /// Every own batch below this one is delivered.
         oldest_undelivered: Sequence,
     },
-    /// A peer broke a rule.
+    /// A peer broke a rule that no honest member breaks.
     Penalise {
         /// Who.
         peer: AuthorityIndex,
         /// Which rule.
-        why: &'static str,
+        rule: Rule,
     },
     /// Proof that an author signed two blocks of one round.
     Evidence {

@@ -46,6 +46,13 @@ pub enum Input {
         /// The block.
         block: VerifiedBlock,
     },
+    /// Copies of blocks that are here already, as [`Known`](crate::Known) says, so that their signatures were not looked at.
+    KnownBlocks {
+        /// Who has them too.
+        sender: AuthorityIndex,
+        /// Which, in the order of the frame.
+        refs: Vec<BlockRef>,
+    },
     /// The answer to [`Effect::FetchBlocks`](crate::Effect::FetchBlocks) named these as unknown at `peer`, or the request failed.
     BlocksUnavailable {
         /// Who was asked.

@@ -6,6 +6,7 @@
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
+pub mod admission;
 pub mod certificate;
 pub mod commit;
 pub mod core;
@@ -14,11 +15,18 @@ pub mod effect;
 pub mod error;
 pub mod holders;
 pub mod input;
+pub mod known;
+pub mod limiter;
+pub mod penalty;
 #[cfg(test)]
 mod testing;
 pub mod types;
 pub mod undelivered;
 
+pub use admission::Admission;
 pub use core::Core;
 pub use effect::{Cover, Effect, Halt, OwnWrite, Write};
 pub use input::{Input, Now, Recovered, Token};
+pub use known::{Known, Verdict};
+pub use limiter::Limiter;
+pub use penalty::Rule;

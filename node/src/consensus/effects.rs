@@ -149,9 +149,9 @@ impl Effects {
                 rooms.seal_below.send_replace(limit);
             }
             Effect::OwnDelivered { oldest_undelivered } => self.forget_sealed(oldest_undelivered).await?,
-            Effect::Penalise { peer, why } => {
+            Effect::Penalise { peer, rule } => {
                 rooms.metrics.peer_refused(peer);
-                debug!(peer = %rooms.committee.member(peer).name, why, "a peer broke a rule");
+                debug!(peer = %rooms.committee.member(peer).name, rule = rule.name(), "a peer broke a rule");
             }
             Effect::Evidence { author, blocks } => {
                 rooms.metrics.equivocation(author);

@@ -30,6 +30,8 @@ struct Support {
 #[derive(Debug, Default)]
 struct Entry {
     voters: AuthoritySet,
+    /// Dissenters that were named.
+    named: AuthoritySet,
     digests: BTreeMap<Digest, Support>,
 }
 
@@ -97,6 +99,27 @@ impl Tally {
             news.push(vote.index);
         }
         news
+    }
+
+    /// Whether the author voted for another digest of one of these indices before.
+    pub fn contradicts(&self, block: &VerifiedBlock) -> bool {
+        let author = block.author();
+        block.votes().iter().any(|vote| {
+            let Some(entry) = self.entries.get(&vote.index).filter(|entry| entry.voters.contains(author)) else {
+                return false;
+            };
+            entry.digests.get(&vote.digest).is_none_or(|support| !support.authors.contains(author))
+        })
+    }
+
+    /// Authors that voted for another digest of `index` than `ours`, each of them once.
+    pub fn dissenters(&mut self, index: CommitIndex, ours: &Digest) -> AuthoritySet {
+        let Some(entry) = self.entries.get_mut(&index) else { return AuthoritySet::EMPTY };
+        let agreeing = entry.digests.get(ours).map_or(AuthoritySet::EMPTY, |support| support.authors);
+        let named = entry.named.union(agreeing);
+        let fresh: AuthoritySet = entry.voters.iter().filter(|voter| !named.contains(*voter)).collect();
+        entry.named = entry.named.union(fresh);
+        fresh
     }
 
     /// The signers of a verified certificate voted for these indices.

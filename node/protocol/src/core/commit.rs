@@ -16,6 +16,7 @@ use crate::commit::rule::{self, DecidedRound};
 use crate::dag::graph::Vertex;
 use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt, Write};
+use crate::penalty::Rule;
 use crate::types::commit::DeliveredBatch;
 use crate::types::{BatchKey, BlockRef, Commit, CommitIndex, Delivery, Round, merkle};
 
@@ -256,6 +257,9 @@ impl Core {
                 && stake >= committee.validity()
             {
                 return Err(Halt::Fork { index: *index, ours, theirs, stake: stake.0 });
+            }
+            for voter in self.tally.dissenters(*index, &ours).iter() {
+                self.penalise(voter, Rule::VoteAgainst);
             }
         }
         // One certificate covers everything below it: the highest full one of this step, and a weak one only above that.

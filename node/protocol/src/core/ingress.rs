@@ -1,7 +1,8 @@
 //! Blocks and payload coming in, cheapest test first.
 //!
 //! Promises: commit votes are observed before anything is dropped; "seen" means linked or suspended and nothing earlier, so
-//! that a block that was dropped can come again; per slot only two blocks are taken unasked.
+//! that a block that was dropped can come again; per slot only two blocks are taken unless a block of another author needs more: an
+//! equivocator's own chains never do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::{Core, count};
 use crate::dag::payload::Waiter;
 use crate::dag::suspended::Change;
 use crate::effect::{Effect, Halt};
+use crate::penalty::Rule;
 use crate::types::{BatchKey, BatchRef, BlockRef, VerifiedBlock};
 
 /// More twins of a slot are taken only when a block needs them.
@@ -37,8 +39,7 @@ impl Core {
             return Ok(());
         }
         self.check_own(&block)?;
-        let news = self.tally.observe(&block, self.ledger.index);
-        self.records.voted(news);
+        self.observe_votes(&block);
         if reference.round <= self.graph.gc_round() {
             self.fetcher.came(&reference, sender);
             return Ok(());
@@ -53,7 +54,8 @@ impl Core {
             self.peers.dropped(sender, if far { ahead } else { Dropped::Behind });
             return Ok(());
         }
-        if !self.admit_variant(&block, wanted) {
+        if !self.admit_variant(sender, &block) {
+            self.fetcher.done(&reference);
             return Ok(());
         }
         self.fetcher.came(&reference, sender);
@@ -61,8 +63,25 @@ impl Core {
         self.link_all()
     }
 
+    /// Copies of blocks that were here when somebody looked. One that has gone since and is wanted is asked for again.
+    pub(super) fn on_known_blocks(&mut self, sender: AuthorityIndex, refs: &[BlockRef]) {
+        if !self.committee().contains(sender) {
+            return;
+        }
+        for reference in refs {
+            if let Some(vertex) = self.graph.get_mut(reference) {
+                vertex.received_from.insert(sender);
+            } else if self.suspended.contains(reference) {
+                self.fetcher.done(reference);
+            } else if self.suspended.is_wanted(reference) {
+                self.fetcher.want(*reference, sender);
+                self.fetch_at = Some(Duration::ZERO);
+            }
+        }
+    }
+
     /// Whether another block of this slot may come in; shows evidence of the second.
-    fn admit_variant(&mut self, block: &VerifiedBlock, wanted: bool) -> bool {
+    fn admit_variant(&mut self, sender: AuthorityIndex, block: &VerifiedBlock) -> bool {
         let (round, author) = (block.round(), block.author());
         let linked = self.graph.variants(round, author).iter().map(|vertex| &vertex.block);
         let known: Vec<VerifiedBlock> = linked.chain(self.suspended.variants(round, author)).cloned().collect();
@@ -70,10 +89,16 @@ impl Core {
             count(&mut self.counters.equivocations, 1);
             let blocks = [other.clone(), block.clone()];
             self.out.effect(Effect::Evidence { author, blocks });
+            self.probation.convict(author, round);
+            self.penalise(author, Rule::Equivocation);
         }
-        let admitted = wanted || known.len() < MAX_UNASKED_VARIANTS;
+        let admitted = known.len() < MAX_UNASKED_VARIANTS || self.suspended.is_needed(&block.reference());
         if !admitted {
             count(&mut self.counters.dropped, 1);
+            // Others may have had to link more of them; their author cannot have signed them honestly.
+            if sender == author {
+                self.penalise(author, Rule::Twins);
+            }
         }
         admitted
     }
@@ -83,16 +108,26 @@ impl Core {
         let author = block.author();
         let absent: Vec<BlockRef> = missing.iter().filter(|parent| !self.suspended.contains(parent)).copied().collect();
         let reference = block.reference();
-        let change = self.suspended.insert(sender, block, missing);
+        let mut change = self.suspended.insert(sender, block, missing);
+        let needed = std::mem::take(&mut change.needed);
         self.release(change);
         if !self.suspended.contains(&reference) {
             return;
         }
-        for parent in absent {
+        for parent in absent.into_iter().filter(|parent| !self.is_superfluous(parent)).collect::<Vec<_>>() {
             self.fetcher.want(parent, sender);
             self.fetcher.want(parent, author);
         }
+        // Some of them were of no use to anybody else until now.
+        needed.into_iter().for_each(|parent| self.fetcher.want(parent, sender));
         self.fetch_at = Some(Duration::ZERO);
+    }
+
+    /// A twin more than is taken, and nobody but its author needs it.
+    fn is_superfluous(&self, reference: &BlockRef) -> bool {
+        let (round, author) = (reference.round, reference.author);
+        let here = self.graph.variants(round, author).len() + self.suspended.variants(round, author).len();
+        here >= MAX_UNASKED_VARIANTS && !self.suspended.is_needed(reference)
     }
 
     /// Drops what nobody wants any more from the fetcher. An evicted block that others still want is asked for again.
@@ -148,6 +183,7 @@ impl Core {
                     let named = |batch: &BatchRef| batch.key(reference.author) == *key && batch.bytes == bytes;
                     if !vertex.block.batches().iter().any(named) {
                         // It stays incomplete until it is collected; so it does at everybody.
+                        self.penalise(reference.author, Rule::PayloadLength);
                         continue;
                     }
                     vertex.missing.remove(key);

@@ -13,12 +13,12 @@ mod cover;
 mod delays;
 mod durable;
 mod ingress;
-mod limiter;
 mod link;
 mod output;
 mod pacemaker;
 mod patience;
 mod peers;
+mod penalties;
 mod probation;
 mod propose;
 mod push;
@@ -51,6 +51,7 @@ use crate::dag::payload::Payload;
 use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
+use crate::known::Known;
 use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock, range};
 
 use status::count;
@@ -216,6 +217,7 @@ impl Core {
                 self.observe_clock(&block);
                 self.on_block(sender, block)?
             }
+            Input::KnownBlocks { sender, refs } => self.on_known_blocks(sender, &refs),
             Input::BlocksUnavailable { peer, refs } => {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);
@@ -269,6 +271,11 @@ impl Core {
         self.settle_durable();
         self.out.arm();
         Ok(())
+    }
+
+    /// Which blocks the core holds, for the tasks that verify.
+    pub fn known(&self) -> Known {
+        Known { linked: self.graph.names(), suspended: self.suspended.names(), me: self.setup.me }
     }
 
     fn committee(&self) -> &Committee {

@@ -13,11 +13,11 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::parameters::ConsensusParameters;
 
-use super::limiter::Limiter;
 use super::waits::Awaited;
 use super::{Core, count};
 use crate::commit::index::vote_of;
 use crate::dag::graph::Vertex;
+use crate::limiter::Limiter;
 use crate::types::Round;
 
 /// Rounds without a commit before the timeout grows, if the committee is smaller than that.
@@ -241,10 +241,12 @@ impl Core {
             })
     }
 
-    /// A leader nobody waits for: not connected, and silent for many rounds. Local; liveness only.
+    /// A leader nobody waits for: not connected, and silent for many rounds; or its twins were seen, and nobody is to stand on them.
+    /// Local; liveness only.
     pub(super) fn is_muted(&self, leader: AuthorityIndex) -> bool {
         let silent = self.clock.frontier().above(self.clock.round_of(leader));
-        leader != self.setup.me && !self.peers.connected.contains(leader) && silent > self.setup.parameters.mute_after
+        let gone = !self.peers.connected.contains(leader) && silent > self.setup.parameters.mute_after;
+        leader != self.setup.me && (gone || self.is_convicted(leader))
     }
 
     /// With nothing to order, the time of the next own block. Empty commits must not keep the system awake.

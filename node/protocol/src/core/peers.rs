@@ -14,6 +14,7 @@ use rorqual_config::committee::AuthoritySet;
 use super::Core;
 use crate::effect::{Effect, Halt};
 use crate::input::Tip;
+use crate::penalty::Rule;
 use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
 
 /// A question about tips or a subscription is repeated after this long.
@@ -52,6 +53,8 @@ pub struct Peers {
     advanced_at: Vec<Duration>,
     /// Our round when a subscription was last answered.
     answered: Vec<Round>,
+    /// How often each member broke a rule that no honest one breaks.
+    penalties: Vec<u64>,
 }
 
 /// A peer of which nothing comes over the subscription.
@@ -76,7 +79,20 @@ impl Peers {
             quiet: vec![Quiet::default(); members],
             advanced_at: vec![Duration::ZERO; members],
             answered: vec![Round(0); members],
+            penalties: vec![0; members],
         }
+    }
+
+    /// A member broke a rule that no honest one breaks.
+    pub fn penalise(&mut self, peer: AuthorityIndex) {
+        if let Some(count) = self.penalties.get_mut(peer.usize()) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// How often it did.
+    pub fn penalties(&self, peer: AuthorityIndex) -> u64 {
+        self.penalties.get(peer.usize()).copied().unwrap_or(0)
     }
 
     /// An own block of a peer came from itself, unasked.
@@ -198,6 +214,11 @@ impl Core {
             self.check_own(yours)?;
         }
         self.peers.tips.insert(peer);
+        let foreign = tip.own.iter().any(|own| own.author() != peer)
+            || tip.yours.iter().any(|yours| yours.author() != self.setup.me);
+        if foreign {
+            self.penalise(peer, Rule::ForeignTip);
+        }
         match tip.own.filter(|own| own.author() == peer) {
             Some(own) => self.on_block(peer, own),
             None => Ok(()),

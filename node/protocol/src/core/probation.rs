@@ -6,6 +6,9 @@
 //! once they are settled, or needed. In one round of eight nobody is on probation, at all nodes alike, so that a returning
 //! author can show that it is well; only those rounds count while it is on probation.
 //!
+//! Whoever has signed two blocks of one round is on probation until that round is collected, and age alone settles none of its
+//! blocks: each of them may stand on a chain of twins that nobody else has. The others are a quorum without it.
+//!
 //! Promises: local and for liveness only; no author that everybody references in time is ever on probation.
 
 use rorqual_config::{AuthorityIndex, Committee};
@@ -28,13 +31,27 @@ pub struct Probation {
     scores: Vec<u64>,
     below: u64,
     seen: Round,
+    /// The highest round of which two blocks of an author were seen.
+    twins: Vec<Round>,
 }
 
 impl Probation {
     /// Nobody is on probation.
     pub fn new(committee: &Committee) -> Self {
         let scores = vec![committee.total().0.saturating_mul(SCALE); committee.size()];
-        Self { scores, below: committee.validity().0.saturating_mul(SCALE), seen: Round(0) }
+        let twins = vec![Round(0); committee.size()];
+        Self { scores, below: committee.validity().0.saturating_mul(SCALE), seen: Round(0), twins }
+    }
+
+    /// Two blocks of this author and round were seen.
+    pub fn convict(&mut self, author: AuthorityIndex, round: Round) {
+        let twins = &mut self.twins[author.usize()];
+        *twins = round.max(*twins);
+    }
+
+    /// Whether two blocks of this author and of one round above `gc_round` were seen.
+    pub fn is_convicted(&self, author: AuthorityIndex, gc_round: Round) -> bool {
+        self.twins[author.usize()] > gc_round
     }
 
     /// Whether a block of this author and round must be settled before it is linked.

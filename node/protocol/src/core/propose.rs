@@ -76,7 +76,7 @@ impl Core {
         let token = self.begin_durable_point();
         self.own.in_flight = Some((token, block));
         let now = self.now.monotonic;
-        self.pacemaker.limiter.spend(now);
+        self.pacemaker.limiter.spend(now, 1);
         self.pacemaker.proposed_at = Some(now);
         self.clocks.proposed(round);
         count(&mut self.counters.proposed, 1);
@@ -168,10 +168,11 @@ impl Core {
         let mut choice = Choice { below, parents, authors: AuthoritySet::EMPTY, pulled, unsettled_bytes: 0 };
         let leaders: AuthoritySet = self.index.schedule().leaders(below).collect();
         for author in others().filter(|author| leaders.contains(*author)) {
-            variant(author).into_iter().for_each(|vertex| self.choose(&mut choice, vertex));
+            let votes = |vertex: &&Vertex| !self.is_convicted(author) || self.is_settled(vertex);
+            variant(author).into_iter().filter(votes).for_each(|vertex| self.choose(&mut choice, vertex));
         }
         for vertex in others().filter(|author| !leaders.contains(*author)).filter_map(variant) {
-            let trusted = self.is_settled(vertex) || !self.probation.applies(vertex.block.author(), below);
+            let trusted = self.is_settled(vertex) || !self.is_on_probation(vertex.block.author(), below);
             if trusted && self.affords(&choice, vertex).is_some() {
                 self.choose(&mut choice, vertex);
             }
@@ -247,9 +248,19 @@ impl Core {
         None
     }
 
+    /// Whether twins of this author were seen, not long ago.
+    pub(super) fn is_convicted(&self, author: AuthorityIndex) -> bool {
+        self.probation.is_convicted(author, self.graph.gc_round())
+    }
+
+    fn is_on_probation(&self, author: AuthorityIndex, round: Round) -> bool {
+        self.is_convicted(author) || self.probation.applies(author, round)
+    }
+
     /// Others have it: an honest member references it, or it has been here for a while.
     fn is_settled(&self, vertex: &Vertex) -> bool {
-        vertex.linked_at + self.settling_time() <= self.now.monotonic
+        let by_age = !self.is_convicted(vertex.block.author());
+        by_age && vertex.linked_at + self.settling_time() <= self.now.monotonic
             || self.committee().stake_of(&vertex.referenced_by) >= self.committee().validity()
     }
 
@@ -279,7 +290,7 @@ impl Core {
                 continue;
             }
             if found.insert(reference) {
-                let fresh = reference.round == choice.below && !self.probation.applies(reference.author, choice.below);
+                let fresh = reference.round == choice.below && !self.is_on_probation(reference.author, choice.below);
                 let payload = vertex.block.batches().iter().map(|batch| u64::from(batch.bytes));
                 bytes = bytes.saturating_add(if fresh { 0 } else { payload.sum::<u64>() });
                 stack.extend(vertex.block.parents().iter().filter_map(|parent| self.graph.get(parent)));

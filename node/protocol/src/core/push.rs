@@ -8,7 +8,8 @@
 //! pushed to a peer that is not known to have it once it is old enough to have come from its author, if the peer has since
 //! written a block of a higher round without it; and whatever the peer writes, once it is older than the delay bound. (Age
 //! alone would push everything to everybody where rounds are paced and not as fast as the links.) A peer that stays silent is
-//! sent the uncommitted graph after 4 D, 8 D and so on, up to a cap.
+//! sent the uncommitted graph after 4 D, 8 D and so on, up to a cap. Of an equivocator only what others stand on is pushed: it
+//! may have made other twins for each of us.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

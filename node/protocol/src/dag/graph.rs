@@ -12,6 +12,7 @@ use rorqual_config::committee::AuthoritySet;
 
 use super::reach::SlotSet;
 use super::sent::Sent;
+use crate::known::Names;
 use crate::types::{BatchKey, BlockRef, Round, VerifiedBlock};
 
 /// A linked block and what is known about it.
@@ -107,17 +108,32 @@ pub struct Graph {
     /// Few, wherever they lie: what is done with them at every step must not look at all the others.
     uncommitted: BTreeSet<BlockRef>,
     waking: usize,
+    /// What is held, for others to see.
+    names: Names,
 }
 
 impl Graph {
     /// The empty graph of a committee of `members`: genesis only, which is never stored.
     pub fn new(members: usize) -> Self {
-        Self { members, gc_round: Round(0), rows: VecDeque::new(), blocks: 0, uncommitted: BTreeSet::new(), waking: 0 }
+        Self {
+            members,
+            gc_round: Round(0),
+            rows: VecDeque::new(),
+            blocks: 0,
+            uncommitted: BTreeSet::new(),
+            waking: 0,
+            names: Names::new(members),
+        }
     }
 
     /// Nothing is kept at or below this round; references to it count as linked.
     pub fn gc_round(&self) -> Round {
         self.gc_round
+    }
+
+    /// What is held, as others see it.
+    pub fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// How many blocks are held.
@@ -231,6 +247,7 @@ impl Graph {
             row.resize_with(self.members, Slot::default);
         }
         self.blocks = self.blocks.saturating_add(1);
+        self.names.insert(&vertex.block.reference());
         if !vertex.committed {
             self.uncommitted.insert(vertex.block.reference());
         }
@@ -268,6 +285,7 @@ impl Graph {
             }
         }
         self.blocks = self.blocks.saturating_sub(dropped.len());
+        self.names.collect(self.gc_round);
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
             self.waking -= usize::from(vertex.wakes);

@@ -2,12 +2,14 @@
 //!
 //! Promises: bounded per sender and in total; over a limit the highest rounds of the heaviest sender go first (evicting the
 //! lowest would throw away exactly what is needed next); a wanted reference is owned by the suspended blocks that want it and
-//! dies with the last of them.
+//! dies with the last of them; it is *needed* once a block of another author stands behind it: what only its own author asks for may be
+//! one chain of twins after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rorqual_config::AuthorityIndex;
 
+use crate::known::Names;
 use crate::types::{BlockRef, Round, VerifiedBlock};
 
 /// The total over all senders is this many times what one sender may have.
@@ -18,6 +20,8 @@ struct Entry {
     block: VerifiedBlock,
     sender: AuthorityIndex,
     missing: BTreeSet<BlockRef>,
+    /// A block of another author waits for it, directly or not.
+    needed: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,6 +48,8 @@ pub struct Suspended {
     wanted: BTreeMap<BlockRef, BTreeSet<BlockRef>>,
     accounts: Vec<Account>,
     bytes: u64,
+    /// What waits, for others to see.
+    names: Names,
 }
 
 /// What a change did to the wanted references.
@@ -53,13 +59,20 @@ pub struct Change {
     pub unwanted: Vec<BlockRef>,
     /// Blocks thrown out.
     pub evicted: Vec<BlockRef>,
+    /// Nowhere here, and needed by a block that came in.
+    pub needed: Vec<BlockRef>,
 }
 
 impl Suspended {
     /// Nothing waits.
     pub fn new(members: usize, limits: Limits) -> Self {
-        let accounts = vec![Account::default(); members];
-        Self { limits, entries: BTreeMap::new(), wanted: BTreeMap::new(), accounts, bytes: 0 }
+        let (accounts, names) = (vec![Account::default(); members], Names::new(members));
+        Self { limits, entries: BTreeMap::new(), wanted: BTreeMap::new(), accounts, bytes: 0, names }
+    }
+
+    /// What waits, as others see it.
+    pub fn names(&self) -> Names {
+        self.names.clone()
     }
 
     /// How many blocks wait.
@@ -87,6 +100,33 @@ impl Suspended {
         self.wanted.contains_key(reference)
     }
 
+    /// Whether a waiting block of another author needs this one, directly or through others.
+    pub fn is_needed(&self, reference: &BlockRef) -> bool {
+        let needs = |child: &BlockRef| {
+            child.author != reference.author || self.entries.get(child).is_some_and(|entry| entry.needed)
+        };
+        self.wanted.get(reference).into_iter().flatten().any(needs)
+    }
+
+    /// Tells the parents of a waiting block that they are needed, and theirs.
+    fn spread_need(&mut self, from: BlockRef, absent: &mut Vec<BlockRef>) {
+        let mut stack = vec![from];
+        while let Some(child) = stack.pop() {
+            let Some(entry) = self.entries.get(&child) else { continue };
+            let (all, missing) = (entry.needed, entry.missing.clone());
+            for parent in missing.into_iter().filter(|parent| all || parent.author != child.author) {
+                match self.entries.get_mut(&parent) {
+                    None => absent.push(parent),
+                    Some(entry) if !entry.needed => {
+                        entry.needed = true;
+                        stack.push(parent);
+                    }
+                    Some(_) => (),
+                }
+            }
+        }
+    }
+
     /// Authors of the blocks that wait for `reference`: they must hold it.
     pub fn wanted_by(&self, reference: &BlockRef) -> impl Iterator<Item = AuthorityIndex> {
         self.wanted.get(reference).into_iter().flatten().map(|child| child.author)
@@ -110,8 +150,11 @@ impl Suspended {
         account.bytes = account.bytes.saturating_add(size);
         account.refs.insert(reference);
         self.bytes = self.bytes.saturating_add(size);
-        self.entries.insert(reference, Entry { block, sender, missing });
+        let needed = self.is_needed(&reference);
+        self.entries.insert(reference, Entry { block, sender, missing, needed });
+        self.names.insert(&reference);
         let mut change = Change::default();
+        self.spread_need(reference, &mut change.needed);
         while let Some(victim) = self.victim(sender) {
             self.remove(&victim, &mut change.unwanted);
             change.evicted.push(victim);
@@ -136,6 +179,7 @@ impl Suspended {
 
     fn remove(&mut self, reference: &BlockRef, unwanted: &mut Vec<BlockRef>) -> Option<VerifiedBlock> {
         let entry = self.entries.remove(reference)?;
+        self.names.remove(reference);
         let size = entry.block.bytes().len() as u64;
         let account = &mut self.accounts[entry.sender.usize()];
         account.bytes = account.bytes.saturating_sub(size);

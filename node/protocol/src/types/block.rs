@@ -101,6 +101,44 @@ struct Inner {
     bytes: Bytes,
 }
 
+/// A block of good form. Its name is known, its signature was not looked at: that costs twenty times as much as all the rest, and a
+/// name that is known needs none. Cheap to clone.
+#[derive(Clone)]
+pub struct UnverifiedBlock(VerifiedBlock);
+
+impl UnverifiedBlock {
+    /// Decodes and checks everything that needs neither context nor the signature: size, epoch, form, parent quorum, limits.
+    ///
+    /// # Errors
+    /// [`BlockError`]; charge the sender.
+    pub fn read(bytes: Bytes, committee: &Committee) -> Result<Self, BlockError> {
+        let limit = committee.protocol().max_block_bytes(committee.size());
+        if bytes.len() > limit {
+            return Err(BlockError::TooLarge { size: bytes.len(), limit });
+        }
+        let block: SignedBlock = decode(&bytes)?;
+        block.check_form(committee)?;
+        Ok(Self(VerifiedBlock::assemble(block, bytes)))
+    }
+
+    /// Its name, which does not cover the signature.
+    pub fn reference(&self) -> BlockRef {
+        self.0.reference()
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    /// [`BlockError::Signature`]; charge the sender.
+    pub fn verify(self, committee: &Committee) -> Result<VerifiedBlock, BlockError> {
+        let author = self.0.author();
+        let key = committee.member(author).public_key;
+        key.verify(&VerifiedBlock::domain(committee), &self.0.reference().digest.0, &self.0.block().signature)
+            .map_err(|_| BlockError::Signature(author))?;
+        Ok(self.0)
+    }
+}
+
 /// A block that passed [`VerifiedBlock::verify`] (or was written by us). Cheap to clone; keeps its encoding for sending.
 #[derive(Clone)]
 pub struct VerifiedBlock(Arc<Inner>);
@@ -111,18 +149,7 @@ impl VerifiedBlock {
     /// # Errors
     /// [`BlockError`]; charge the sender.
     pub fn verify(bytes: Bytes, committee: &Committee) -> Result<Self, BlockError> {
-        let limit = committee.protocol().max_block_bytes(committee.size());
-        if bytes.len() > limit {
-            return Err(BlockError::TooLarge { size: bytes.len(), limit });
-        }
-        let block: SignedBlock = decode(&bytes)?;
-        block.check_form(committee)?;
-        let verified = Self::assemble(block, bytes);
-        let author = verified.author();
-        let key = committee.member(author).public_key;
-        key.verify(&Self::domain(committee), &verified.reference().digest.0, &verified.block().signature)
-            .map_err(|_| BlockError::Signature(author))?;
-        Ok(verified)
+        UnverifiedBlock::read(bytes, committee)?.verify(committee)
     }
 
     /// A block read from our own store, which only ever held verified ones.

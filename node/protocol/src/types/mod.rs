@@ -8,7 +8,7 @@ pub mod merkle;
 pub mod round;
 
 pub use batch::{BatchKey, BatchRef};
-pub use block::{BlockCore, BlockError, BlockRef, SignedBlock, VerifiedBlock};
+pub use block::{BlockCore, BlockError, BlockRef, SignedBlock, UnverifiedBlock, VerifiedBlock};
 pub use certificate::{Certificate, Signer};
 pub use commit::{Commit, CommitRef, Delivery};
 pub use rorqual_config::range;

@@ -68,7 +68,7 @@ impl Observer {
                     answers.push_back(Input::BatchStored { key, bytes });
                 }
                 Effect::Halt(reason) => panic!("the observer stopped: {reason}"),
-                Effect::Penalise { peer, why } => panic!("{peer} was penalised: {why}"),
+                Effect::Penalise { peer, rule } => panic!("{peer} was penalised: it {rule}"),
                 Effect::SendOwn { .. } => panic!("an observer proposed"),
                 _ => (),
             }

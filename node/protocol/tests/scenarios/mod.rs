@@ -9,6 +9,7 @@ mod defaults;
 mod execution;
 mod far;
 mod hoarding;
+mod limits;
 mod losses;
 mod malformed;
 mod mute;

@@ -8,8 +8,9 @@ use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, KeyPair};
 use rorqual_protocol::core::{Core, Setup};
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
-use rorqual_protocol::{Effect, Halt, Input, Now, Token, Write};
+use rorqual_protocol::{Admission, Effect, Halt, Input, Now, Token, Write};
 
+use super::admission::Inlet;
 use super::disk::{Disk, Record};
 use super::event::Event;
 use super::executor::Executor;
@@ -29,7 +30,9 @@ pub struct Daemon {
     pub me: AuthorityIndex,
     pub life: u64,
     core: Core,
-    started: Time,
+    pub(super) started: Time,
+    /// What each member has sent, and how much more it may.
+    pub(super) inlets: Vec<Inlet>,
     /// How wrong its wall clock is.
     pub(super) clock_offset_ms: i64,
     parameters: ConsensusParameters,
@@ -70,6 +73,8 @@ impl Daemon {
         out.oracle.restart(me, last, executed.map_or(CommitIndex(0), |(index, _)| index), out.now);
         let now = now(out.now, out.now, clock_offset_ms);
         let (core, effects) = Core::recover(setup, recovered, now)?;
+        let inlet = |_| Inlet::new(Admission::new(core.known(), parameters));
+        let inlets = out.committee.authorities().map(inlet).collect();
         let own = disk.own_batches(me);
         let next_sequence = own.last_key_value().map_or(Sequence(1), |(last, _)| last.next());
         let mut stock = Stock::new(me, &core, parameters, &out.committee);
@@ -80,6 +85,7 @@ impl Daemon {
             life,
             core,
             started: out.now,
+            inlets,
             clock_offset_ms,
             parameters: parameters.clone(),
             timer: 0,
@@ -157,8 +163,9 @@ impl Daemon {
             }
             Effect::SealBelow(sequence) => self.seal_below = sequence,
             Effect::OwnDelivered { oldest_undelivered } => self.oldest_undelivered = oldest_undelivered,
-            Effect::Penalise { peer, why } => {
-                assert!(out.oracle.is_byzantine(peer), "{:?} blames honest {peer:?}: {why}", self.me);
+            Effect::Penalise { peer, rule } => {
+                assert!(out.oracle.is_byzantine(peer), "{:?} blames honest {peer:?}: it {rule}", self.me);
+                out.oracle.blame(rule);
             }
             Effect::Evidence { author, blocks: [one, two] } => {
                 assert!(out.oracle.is_byzantine(author), "{:?} accuses honest {author:?}", self.me);

@@ -32,6 +32,8 @@ pub enum Event {
     Ask { node: AuthorityIndex, life: u64, key: BatchKey },
     /// A request has had its time.
     Expire { node: AuthorityIndex, life: u64, request: u64 },
+    /// A peer may bring more blocks.
+    Resume { node: AuthorityIndex, life: u64, peer: AuthorityIndex },
     /// A client gives a node something to seal.
     Submit { node: AuthorityIndex },
     /// Two nodes try to connect.

@@ -1,7 +1,9 @@
 //! Whole clusters around [`Core::step`](rorqual_protocol::Core::step) in simulated time: links, disks, crashes, liars.
 //! One thread and one seed: the same seed gives the same run.
 
+pub mod admission;
 pub mod boaster;
+pub mod chain_bomb;
 pub mod daemon;
 pub mod disk;
 pub mod equivocator;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::{AuthorityIndex, Committee, Digest};
+use rorqual_protocol::Rule;
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
@@ -42,6 +43,12 @@ pub struct Oracle {
     pub times: Times,
     /// Delay from sealing to execution at the sealer, with the sealer and the time of the execution.
     latencies: Vec<(AuthorityIndex, Time, Time)>,
+    /// Blocks whose signature a node has looked at, and how often it did so a second time.
+    checked: BTreeSet<(AuthorityIndex, BlockRef)>,
+    pub verified_again: u64,
+    /// Copies of blocks whose signature was not looked at.
+    pub copies: u64,
+    blamed: BTreeMap<Rule, u64>,
     /// Who has come back, and has to catch up with what there was by then.
     returns: Vec<Return>,
 }
@@ -78,6 +85,10 @@ impl Oracle {
             fullest: 0,
             times: Times::default(),
             returns: Vec::new(),
+            checked: BTreeSet::new(),
+            verified_again: 0,
+            copies: 0,
+            blamed: BTreeMap::new(),
         }
     }
 
@@ -126,6 +137,21 @@ impl Oracle {
             let delivered = self.delivered.get(&(key.author, key.sequence));
             sealed.owed &= delivered.is_some_and(|(_, digest)| *digest == key.digest);
         }
+    }
+
+    /// A node looks at the signature of a block that came unasked.
+    pub fn verified_by(&mut self, node: AuthorityIndex, block: &BlockRef) {
+        self.verified_again += u64::from(!self.checked.insert((node, *block)));
+    }
+
+    /// An honest node blames a liar.
+    pub fn blame(&mut self, rule: Rule) {
+        *self.blamed.entry(rule).or_default() += 1;
+    }
+
+    /// How often liars were blamed for this.
+    pub fn blamed(&self, rule: Rule) -> u64 {
+        self.blamed.get(&rule).copied().unwrap_or(0)
     }
 
     /// Whether some honest node has recorded a commit with this block.

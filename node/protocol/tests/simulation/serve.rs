@@ -14,11 +14,11 @@ impl Daemon {
     pub fn receive(&mut self, sender: AuthorityIndex, message: Message, disk: &mut Disk, out: &mut Outside) {
         match message {
             Message::Own(block) => {
-                if block.author() == sender && takes(sender, &block, out) {
-                    self.step(Input::Block { sender, block }, disk, out);
+                if block.author() == sender {
+                    self.unasked(sender, vec![block], disk, out);
                 }
             }
-            Message::History(blocks) => self.blocks(sender, blocks, disk, out),
+            Message::History(blocks) => self.unasked(sender, blocks, disk, out),
             Message::Subscribe(from_round) => self.step(Input::Subscribed { peer: sender, from_round }, disk, out),
             Message::Blocks { id, blocks, unknown } => {
                 if self.requests.close(id).is_none() {
@@ -86,7 +86,7 @@ pub fn answer(question: &Message, disk: &Disk) -> Option<Message> {
 }
 
 /// Whether the router lets this block of a message through to the core.
-fn takes(sender: AuthorityIndex, block: &VerifiedBlock, out: &mut Outside) -> bool {
+pub fn takes(sender: AuthorityIndex, block: &VerifiedBlock, out: &mut Outside) -> bool {
     let valid = out.verifier.accepts(block);
     assert!(valid || out.oracle.is_byzantine(sender), "honest {sender:?} sends {block:?}, which is not valid");
     valid

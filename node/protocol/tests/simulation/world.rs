@@ -188,7 +188,7 @@ impl World {
                 }
                 let node = &mut self.nodes[to.usize()];
                 match &mut node.process {
-                    Process::Daemon(daemon) => daemon.receive(from, message, &mut node.disk, &mut self.out),
+                    Process::Daemon(daemon) => daemon.arrive(from, message, &mut node.disk, &mut self.out),
                     Process::Puppet(puppet) => puppet.receive(from, message, &mut self.out),
                     Process::Down => (),
                 }
@@ -209,6 +209,7 @@ impl World {
             | Event::Local { node, life, .. }
             | Event::Apply { node, life }
             | Event::Ask { node, life, .. }
+            | Event::Resume { node, life, .. }
             | Event::Expire { node, life, .. } => {
                 if self.nodes[node.usize()].life == life {
                     self.local(node, event);
@@ -235,6 +236,7 @@ impl World {
             Event::Local { input, .. } => daemon.step(*input, disk, out),
             Event::Apply { .. } => daemon.apply(disk, out),
             Event::Ask { key, .. } => daemon.ask(key, disk, out),
+            Event::Resume { peer, .. } => daemon.resume(peer, disk, out),
             Event::Expire { request, .. } => daemon.expire(request, disk, out),
             _ => (),
         }

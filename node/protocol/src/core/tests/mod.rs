@@ -8,6 +8,7 @@ mod commits;
 mod driver;
 mod extremes;
 mod keeping;
+mod limits;
 mod links;
 mod own_batches;
 mod pacing;
