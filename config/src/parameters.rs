@@ -294,11 +294,7 @@ impl NodeParameters {
             catch_up_ahead: 32,
             ..ConsensusParameters::default()
         };
-        let batch = BatchParameters {
-            max_bytes: 256 * KIB,
-            max_delay: Duration::from_millis(25),
-            ..BatchParameters::default()
-        };
+        let batch = BatchParameters { max_bytes: 256 * KIB, max_delay: Duration::from_millis(25) };
         Self { consensus, batch, ..Self::default() }
     }
 }

@@ -34,7 +34,7 @@ impl Holders {
     /// How long a holder may take that owes this many bytes: twice what the best one needs for them.
     pub fn patience(&self, owed: u64) -> Duration {
         let rate = self.rates.values().copied().max().unwrap_or(USUAL_RATE).max(1);
-        let transfer = Duration::from_micros(owed.saturating_mul(2_000_000) / rate);
+        let transfer = Duration::from_micros(owed.saturating_mul(2_000_000).checked_div(rate).unwrap_or(u64::MAX));
         self.patience.saturating_add(transfer).min(PAUSE[1])
     }
 
@@ -42,7 +42,7 @@ impl Holders {
     fn delivered(&mut self, peer: AuthorityIndex, owed: u64, took: Duration) {
         self.misses.remove(&peer);
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let rate = owed.saturating_mul(1_000_000) / micros;
+        let rate = owed.saturating_mul(1_000_000).checked_div(micros).unwrap_or(u64::MAX);
         // A small batch tells of the round trip, not of the transfer.
         if took > self.patience {
             let known = self.rates.entry(peer).or_insert(rate);

@@ -73,7 +73,7 @@ impl Undelivered {
         }
         self.forget(key);
         let entry = Entry { bytes, asked };
-        (self.bytes, self.cost) = (self.bytes + u64::from(bytes), self.cost + entry.cost());
+        (self.bytes, self.cost) = (self.bytes.saturating_add(u64::from(bytes)), self.cost.saturating_add(entry.cost()));
         self.entries.insert((key.sequence, key.digest), entry);
         true
     }
@@ -106,7 +106,8 @@ impl Undelivered {
     /// The batch is not here any more. True if it was counted.
     pub fn forget(&mut self, key: &BatchKey) -> bool {
         let Some(entry) = self.entries.remove(&(key.sequence, key.digest)) else { return false };
-        (self.bytes, self.cost) = (self.bytes - u64::from(entry.bytes), self.cost - entry.cost());
+        (self.bytes, self.cost) =
+            (self.bytes.saturating_sub(u64::from(entry.bytes)), self.cost.saturating_sub(entry.cost()));
         true
     }
 

@@ -203,7 +203,7 @@ impl Fetcher {
                 return Err(Failure::Silent);
             }
             rest = &rest[came.len()..];
-            bytes += came.iter().map(Bytes::len).sum::<usize>();
+            bytes = came.iter().map(Bytes::len).fold(bytes, usize::saturating_add);
             blocks.extend(came);
             self.progress(peer, from, bytes).await;
         }

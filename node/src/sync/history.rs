@@ -38,7 +38,7 @@ impl History {
         if last < end.index() {
             let lower = if page.whole() > 0 { self.certificate(from, last).await? } else { None };
             let Some(lower) = lower.filter(|lower| lower.index() <= last) else { return Ok(page.answer(None)) };
-            page.truncate((lower.index().0 - from.0) as usize + 1);
+            page.truncate((lower.index().next().above(from)) as usize);
             end = lower;
         }
         Ok(page.answer(Some(&end)))

@@ -120,7 +120,7 @@ impl Records {
                 return Err("lengths that do not fit the frame".into());
             }
             self.begun.extend_from_slice(&tail.split_to(*length as usize));
-            if place + 1 < lengths.len() || more == 0 {
+            if place.saturating_add(1) < lengths.len() || more == 0 {
                 self.close()?;
             }
         }

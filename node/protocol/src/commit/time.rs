@@ -60,5 +60,5 @@ impl CommitTime {
 /// Rounded down.
 fn nine_tenths(value: u64) -> u64 {
     // Of each tenth first, so that nothing overflows.
-    value / 10 * 9 + value % 10 * 9 / 10
+    (value / 10).saturating_mul(9).saturating_add((value % 10).saturating_mul(9) / 10)
 }

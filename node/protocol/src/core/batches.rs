@@ -126,7 +126,7 @@ impl OwnBatches {
                 break;
             }
             own.named = true;
-            self.named_bytes += u64::from(own.batch.bytes);
+            self.named_bytes = self.named_bytes.saturating_add(u64::from(own.batch.bytes));
             self.ready.remove(&sequence);
             named.push(own.batch);
         }
@@ -138,7 +138,7 @@ impl OwnBatches {
         for batch in batches {
             if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && !own.named) {
                 own.named = true;
-                self.named_bytes += u64::from(own.batch.bytes);
+                self.named_bytes = self.named_bytes.saturating_add(u64::from(own.batch.bytes));
                 self.ready.remove(&batch.sequence);
             }
         }
@@ -151,7 +151,7 @@ impl OwnBatches {
         for batch in batches {
             if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && own.named) {
                 own.named = false;
-                self.named_bytes -= u64::from(own.batch.bytes);
+                self.named_bytes = self.named_bytes.saturating_sub(u64::from(own.batch.bytes));
                 self.ready.insert(batch.sequence);
                 count = u64::saturating_add(count, 1);
             }
@@ -162,7 +162,7 @@ impl OwnBatches {
     /// A batch is delivered.
     pub fn delivered(&mut self, sequence: Sequence) {
         if let Some(own) = self.batches.remove(&sequence).filter(|own| own.named) {
-            self.named_bytes -= u64::from(own.batch.bytes);
+            self.named_bytes = self.named_bytes.saturating_sub(u64::from(own.batch.bytes));
         }
         self.ready.remove(&sequence);
         self.reserve(sequence.next());

@@ -162,7 +162,7 @@ impl Core {
                     self.catch_up.requests.ask(from, to, peer, now);
                     self.catch_up.until = self.catch_up.until.max(to);
                     self.out.effect(Effect::FetchCommits { peer, from, to });
-                    self.counters.range_fetches += 1;
+                    count(&mut self.counters.range_fetches, 1);
                     return true;
                 }
                 Err(at) => wake = wake.into_iter().chain(at).min(),
@@ -186,7 +186,7 @@ impl Core {
     fn hedge_head(&mut self) {
         let Some((from, to, at)) = self.hedge_at() else { return };
         if at <= self.now.monotonic && self.ask_for_range(from, to) {
-            self.counters.range_hedges += 1;
+            count(&mut self.counters.range_hedges, 1);
         }
     }
 
@@ -206,7 +206,7 @@ impl Core {
 
     fn range_start(&self) -> Duration {
         let members = u32::try_from(self.committee().size()).unwrap_or(u32::MAX).max(1);
-        let lenience = (self.catch_up.given_up / members).min(MAX_LENIENCE);
+        let lenience = self.catch_up.given_up.checked_div(members).unwrap_or(0).min(MAX_LENIENCE);
         self.range_patience().saturating_mul(START << lenience)
     }
 

@@ -163,7 +163,8 @@ impl Core {
         let median = weighted_median(strong.filter_map(|p| Some((time(p)?, self.committee().stake(p.author)))));
         let late = self.committee().protocol().max_lifetime / LATE_PART;
         let now = self.times().median_ms(self.now);
-        let past = median.is_some_and(|median| i128::from(now) - i128::from(median) > late.as_millis() as i128);
+        let past =
+            median.is_some_and(|median| i128::from(now).saturating_sub(i128::from(median)) > late.as_millis() as i128);
         self.clocks.withheld = if past { self.clocks.withheld.saturating_add(1) } else { 0 };
         past && self.clocks.withheld <= MOST_WITHHELD
     }

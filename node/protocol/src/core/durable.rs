@@ -96,7 +96,7 @@ impl Undurable {
 
     /// A durable point begins: it covers everything listed.
     fn begun(&mut self, token: Token) {
-        self.points.push_back((token, self.settled + self.listed.len() as u64));
+        self.points.push_back((token, self.settled.saturating_add(self.listed.len() as u64)));
     }
 
     /// A durable point has completed, and with it those that began before.
@@ -106,7 +106,7 @@ impl Undurable {
         {
             let count = upto.saturating_sub(self.settled).min(self.listed.len() as u64);
             self.listed.drain(..count as usize);
-            self.settled += count;
+            self.settled = self.settled.saturating_add(count);
         }
     }
 

@@ -126,7 +126,8 @@ impl Core {
     /// A twin more than is taken, and nobody but its author needs it.
     fn is_superfluous(&self, reference: &BlockRef) -> bool {
         let (round, author) = (reference.round, reference.author);
-        let here = self.graph.variants(round, author).len() + self.suspended.variants(round, author).len();
+        let here =
+            self.graph.variants(round, author).len().saturating_add(self.suspended.variants(round, author).len());
         here >= MAX_UNASKED_VARIANTS && !self.suspended.is_needed(reference)
     }
 

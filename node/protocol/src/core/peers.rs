@@ -291,7 +291,8 @@ impl Core {
                 self.out.wake(at);
                 continue;
             }
-            self.peers.quiet[peer.usize()].repeated += 1;
+            let quiet = &mut self.peers.quiet[peer.usize()];
+            quiet.repeated = quiet.repeated.saturating_add(1);
             self.subscribe(peer);
         }
     }

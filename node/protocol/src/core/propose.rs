@@ -305,7 +305,7 @@ impl Core {
     fn may_carry_payload(&self, round: Round) -> bool {
         let far = self.clock.quorum_at(round.next(), self.committee()) || self.reaches_nobody();
         let stalled = round.0.saturating_sub(self.ledger.leader_round.0) > self.setup.parameters.uncommitted_cap;
-        !(far && !self.counters.proposed.is_multiple_of(LATE_SHARE)) && !stalled && !self.too_far_from_solid()
+        (!far || self.counters.proposed.is_multiple_of(LATE_SHARE)) && !stalled && !self.too_far_from_solid()
     }
 
     /// Execution's payload is too far behind decisions.

@@ -134,7 +134,7 @@ impl Requests {
     pub fn owed_by(&self, peer: AuthorityIndex, now: Duration) -> Candidate {
         let mut candidate = Candidate { peer, open: 0, waiting: Duration::ZERO };
         for asked in self.0.values().filter_map(|request| request.asked.get(&peer)) {
-            candidate.open += 1;
+            candidate.open = candidate.open.saturating_add(1);
             candidate.waiting = candidate.waiting.saturating_add(now.saturating_sub(asked.since));
         }
         candidate

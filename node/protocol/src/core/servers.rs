@@ -138,9 +138,14 @@ impl Servers {
         let busy = server.busy.saturating_add(micros(candidate.waiting)).saturating_add(gap);
         let credit = best.saturating_mul(gap) / 1_000_000;
         let delivered = server.delivered.saturating_add(credit).max(1);
-        let cost = busy.saturating_mul(1_000).saturating_mul(candidate.open.saturating_add(1)) / delivered;
+        let cost = busy
+            .saturating_mul(1_000)
+            .saturating_mul(candidate.open.saturating_add(1))
+            .checked_div(delivered)
+            .unwrap_or(u64::MAX);
         let members = self.servers.len().max(1);
-        (cost, (candidate.peer.usize() + members - self.turn % members) % members)
+        let turn = members.saturating_sub(self.turn.checked_rem(members).unwrap_or(0));
+        (cost, candidate.peer.usize().saturating_add(turn).checked_rem(members).unwrap_or(0))
     }
 
     /// Lets old observations fade.
@@ -148,7 +153,7 @@ impl Servers {
         let mut halvings = 0;
         while self.aged_at.saturating_add(HALF_LIFE) <= now && halvings < 64 {
             self.aged_at = self.aged_at.saturating_add(HALF_LIFE);
-            halvings += 1;
+            halvings = u32::saturating_add(halvings, 1);
         }
         if halvings == 64 {
             self.aged_at = now;

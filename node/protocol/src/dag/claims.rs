@@ -39,20 +39,20 @@ impl Account {
     fn has_room(&self, names: &[BatchRef], limit: Limit) -> bool {
         let new = || names.iter().filter(|name| !self.names.contains_key(name));
         let bytes: u64 = new().map(|name| u64::from(name.bytes)).sum();
-        self.bytes.saturating_add(bytes) <= limit.bytes && self.names.len() + new().count() <= limit.names
+        self.bytes.saturating_add(bytes) <= limit.bytes && self.names.len().saturating_add(new().count()) <= limit.names
     }
 
     fn charge(&mut self, names: &[BatchRef]) {
         for name in names {
             let blocks = self.names.entry(*name).or_default();
-            *blocks += 1;
-            self.bytes += if *blocks == 1 { u64::from(name.bytes) } else { 0 };
+            *blocks = blocks.saturating_add(1);
+            self.bytes = self.bytes.saturating_add(if *blocks == 1 { u64::from(name.bytes) } else { 0 });
         }
     }
 
     fn credit(&mut self, name: &BatchRef) {
         let Some(blocks) = self.names.get_mut(name) else { return };
-        *blocks -= 1;
+        *blocks = blocks.saturating_sub(1);
         if *blocks == 0 {
             self.strike(name);
         }
@@ -60,7 +60,7 @@ impl Account {
 
     fn strike(&mut self, name: &BatchRef) {
         if self.names.remove(name).is_some() {
-            self.bytes -= u64::from(name.bytes);
+            self.bytes = self.bytes.saturating_sub(u64::from(name.bytes));
         }
     }
 }

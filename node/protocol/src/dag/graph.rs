@@ -160,7 +160,7 @@ impl Graph {
     pub fn set_wakes(&mut self, reference: &BlockRef, wakes: bool) {
         let Some(vertex) = self.get_mut(reference) else { return };
         let before = std::mem::replace(&mut vertex.wakes, wakes);
-        self.waking = self.waking + usize::from(wakes) - usize::from(before);
+        self.waking = self.waking.saturating_add(usize::from(wakes)).saturating_sub(usize::from(before));
     }
 
     fn place(&self, round: Round) -> Option<usize> {
@@ -288,7 +288,7 @@ impl Graph {
         self.names.collect(self.gc_round);
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
-            self.waking -= usize::from(vertex.wakes);
+            self.waking = self.waking.saturating_sub(usize::from(vertex.wakes));
         }
         dropped
     }

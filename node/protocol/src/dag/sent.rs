@@ -47,7 +47,7 @@ impl Sent {
         });
         let mark = &mut self.0[place];
         let life = patience.saturating_mul(1 << mark.times).min(MAX_LIFE.max(patience));
-        mark.times = (mark.times + 1).min(MAX_DOUBLINGS);
+        mark.times = mark.times.saturating_add(1).min(MAX_DOUBLINGS);
         (mark.until, mark.refused) = (now + life, false);
     }
 

@@ -128,12 +128,12 @@ fn return_and_stop(plan: &mut Plan, how: Stop) -> Random {
 
 #[test]
 fn a_node_returns_from_long_absence_and_is_killed_while_nobody_lies() {
-    sweep(&[(4, 16), (7, 3)], |plan| drop(return_and_stop(plan, Stop::Kill)), |_| ());
+    sweep(&[(4, 16), (7, 3)], |plan| _ = return_and_stop(plan, Stop::Kill), |_| ());
 }
 
 #[test]
 fn a_node_returns_from_long_absence_and_loses_power_while_nobody_lies() {
-    sweep(&SIZES, |plan| drop(return_and_stop(plan, Stop::Power)), |_| ());
+    sweep(&SIZES, |plan| _ = return_and_stop(plan, Stop::Power), |_| ());
 }
 
 #[test]
@@ -152,5 +152,5 @@ fn a_node_returns_beside_a_liar_and_is_killed() {
 
 #[test]
 fn all_lose_power_while_a_node_returns() {
-    sweep(&SIZES, |plan| drop(return_and_stop(plan, Stop::Blackout)), |_| ());
+    sweep(&SIZES, |plan| _ = return_and_stop(plan, Stop::Blackout), |_| ());
 }

@@ -9,6 +9,7 @@ use rorqual_protocol::types::{BlockRef, CommitIndex};
 use super::ranges::Range;
 
 /// One request.
+#[allow(clippy::large_enum_variant, reason = "few, and short-lived")]
 pub enum Request {
     Blocks { peer: AuthorityIndex, refs: Vec<BlockRef> },
     Commits(Range),
