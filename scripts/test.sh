@@ -41,11 +41,21 @@ run_python_tests() {
         benchmark/.venv/bin/python -m unittest discover --start-directory benchmark/tests --top-level-directory benchmark
 }
 
+# The simulated clusters over many more seeds than every change can wait for.
+run_wide_sweeps() {
+    if command -v cargo-nextest >/dev/null; then
+        RORQUAL_SEEDS=10 cargo nextest run --release --locked --workspace -E 'binary(cluster)'
+    else
+        RORQUAL_SEEDS=10 cargo test --release --locked -p rorqual-protocol --test cluster
+    fi
+}
+
 failed_before=${#FAILED[@]}
 step "build" cargo build --release --locked --workspace --bins
 built=$((${#FAILED[@]} == failed_before))
 step "python tests" run_python_tests
 step "tests${long:+, long ones too}" run_tests
+[ -z "$long" ] || step "simulated clusters, ten times the seeds" run_wide_sweeps
 step "doctests" cargo test --release --locked --quiet --workspace --doc
 # Its figures mean nothing when it is short and the machine busy; this shows that it runs.
 step "store benchmark, short" cargo bench --locked --quiet --workspace --bench designs -- --short
