@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) inbound: [Arc<Semaphore>; 2],
     pub(crate) counters: PeerCounters,
     pub(crate) round_trip: RoundTrip,
+    /// Why the node wants the present link to end.
+    pub(crate) refusal: watch::Sender<Option<(u64, &'static str)>>,
     journal: Mutex<Journal>,
 }
 
@@ -53,6 +55,7 @@ impl Shared {
             inbound: [(); 2].map(|()| Arc::new(Semaphore::new(inbound_permits(&limits)))),
             counters: PeerCounters::default(),
             round_trip: RoundTrip::default(),
+            refusal: watch::Sender::new(None),
             journal: Mutex::default(),
             limits,
         }
@@ -104,6 +107,8 @@ impl Shared {
             lost: self.counters.lost.get(),
             oversized: self.counters.oversized.get(),
             malformed: self.counters.malformed.get(),
+            unread: self.counters.unread.get(),
+            excess: self.counters.excess.get(),
             stray_answers: self.counters.stray_answers.get(),
             last_failure: self.journal().last_failure().to_owned(),
         }
@@ -276,6 +281,7 @@ pub(crate) async fn run_link(
     peer.counters.links.add(1);
     peer.came_up();
     outlets.tell(LinkEvent::Up, cancel).await;
+    let mut refusals = peer.refusal.subscribe();
     let closing = CancellationToken::new();
     let mut halves = JoinSet::new();
     for (stream, connection) in [(Stream::Priority, pair.priority), (Stream::Bulk, pair.bulk)] {
@@ -293,6 +299,10 @@ pub(crate) async fn run_link(
             Some(Err(error)) => (format!("internal error: {error}"), None),
             None => ("internal error: no task".to_owned(), None),
         },
+        refused = refusals.wait_for(|refused| refused.is_some_and(|(refused, _)| refused == link)) => {
+            let why = refused.ok().and_then(|refused| *refused).map_or("", |(_, why)| why);
+            (format!("refused: {why}"), None)
+        }
         newer = newer => ("replaced by a newer connection".to_owned(), Some(newer)),
         () = cancel.cancelled() => {
             linger(&mut halves, &closing).await;
