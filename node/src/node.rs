@@ -13,7 +13,7 @@ use rorqual_config::{Committee, Digest};
 use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
-use rorqual_protocol::{Core, Effect, Halt, Input};
+use rorqual_protocol::{Core, Effect, Halt, Input, Known};
 use rorqual_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +35,7 @@ use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
 use crate::metrics::{Metrics, Stages};
+use crate::peers::Verdicts;
 use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
@@ -422,13 +423,15 @@ impl Commons {
         }
     }
 
-    fn fetcher(&self, links: &Links) -> Fetcher {
+    fn fetcher(&self, links: &Links, known: Known, verdicts: Verdicts) -> Fetcher {
         Fetcher {
             links: links.clone(),
             committee: self.committee.clone(),
             consensus: self.inputs.clone(),
             disk: self.disk.clone(),
+            known,
             metrics: self.metrics.clone(),
+            verdicts,
         }
     }
 
@@ -541,6 +544,7 @@ impl Opened {
             failure: failure.clone(),
             closing: commons.closing.clone(),
         }));
+        let verdicts = Verdicts::new(committee.clone(), commons.metrics.clone());
         let router = Router {
             committee: committee.clone(),
             consensus: commons.inputs.clone(),
@@ -548,6 +552,10 @@ impl Opened {
             payload: payload.clone(),
             intake: intake.clone(),
             disk: commons.disk.clone(),
+            known: recovered.core.known(),
+            parameters: commons.config.parameters.consensus.clone(),
+            links: links.clone(),
+            verdicts: verdicts.clone(),
             metrics: commons.metrics.clone(),
         };
         commons.refetch(&payload, &intake);
@@ -558,7 +566,7 @@ impl Opened {
             durability: commons.config.parameters.durability,
             safety: safety.clone(),
             links: links.clone(),
-            fetcher: commons.fetcher(&links),
+            fetcher: commons.fetcher(&links, recovered.core.known(), verdicts),
             payload,
             server,
             intake,

@@ -67,6 +67,11 @@ impl Intake {
         key.author == peer && key.author != self.0.me && self.quota(key.author).admits(key, total)
     }
 
+    /// Whether somebody waits for this batch.
+    pub fn is_wanted(&self, key: &BatchKey) -> bool {
+        self.wanted().contains(key)
+    }
+
     /// From now on this batch is taken from anyone.
     pub fn want(&self, key: BatchKey) {
         self.wanted().insert(key);

@@ -4,6 +4,7 @@
 //! is checked and written to the store by [`crate::batch::intake`]; whoever waits is woken by `notify_read`.
 
 pub mod fetch;
+pub mod orders;
 pub mod payload;
 pub mod refetch;
 pub mod server;
