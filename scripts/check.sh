@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The gate that reads only: format, lints, layering, licences, documents. Changes nothing in the tree; scripts/fix.sh does that.
+# The gate that reads only: format, lints, layering, wiring, licences, documents. Changes nothing in the tree; scripts/fix.sh does that.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -32,6 +32,7 @@ step "shellcheck" run_shellcheck
 step "python" run_ruff
 step "documents" python3 scripts/lib/documents.py
 step "layering" python3 scripts/lib/layering.py
+step "wiring" python3 scripts/lib/wiring.py
 step "dependencies (advisories not checked: offline)" run_cargo_deny
 step "clippy" cargo clippy --release --locked --quiet --workspace --all-targets -- -D warnings
 step "rustdoc" run_rustdoc

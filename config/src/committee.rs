@@ -216,6 +216,12 @@ impl ProtocolParameters {
         Self { gc_depth: 60, max_block_payload_bytes: 1 << 20, ..Self::default() }
     }
 
+    /// Payload in bytes that an author may have in blocks that are not committed: every node has room for as much of every
+    /// author, so no honest author is ever refused. Sixteen full blocks: a commit comes after a few rounds.
+    pub fn author_allowance_bytes(&self) -> u64 {
+        self.max_block_payload_bytes.saturating_mul(16)
+    }
+
     /// Upper bound of an encoded block of a committee of `members`, signature included.
     pub fn max_block_bytes(&self, members: usize) -> usize {
         48 * members + 48 * self.max_batches_per_block as usize + 48 * self.max_votes_per_block as usize + 512

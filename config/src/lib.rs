@@ -5,6 +5,7 @@
 //! - [`parameters`]: what one node decides for itself, with units, defaults and validation.
 //! - [`load`]: files, environment and flags in layers; every error at once; the origin of every value.
 //! - [`encoding`]: the one canonical codec and the one hash.
+//! - [`range`]: the one bound of all numbers that come from outside.
 //!
 //! This crate knows no runtime, no network and no database.
 
@@ -17,6 +18,7 @@ pub mod identity;
 mod layers;
 pub mod load;
 pub mod parameters;
+pub mod range;
 mod settings;
 mod text;
 mod validate;

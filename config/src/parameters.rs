@@ -104,6 +104,9 @@ pub struct ConsensusParameters {
     pub idle_delay: Duration,
     /// Least age of a block before its header is pushed to peers that seem not to have it. Longer: fewer duplicates, later repair.
     pub push_delay_min: Duration,
+    /// Payload in bytes of one author that is kept here although no commit has delivered it: once what its blocks name, and once
+    /// what it sends unasked. Beyond, blocks of that author are not referenced and batches are dropped.
+    pub author_quota_bytes: u64,
     /// Payload in bytes that one own block may newly pull in through late parents: fetching it must fit in `delay_bound`.
     pub max_unsettled_bytes: u64,
     /// Rounds above the last committed one up to which blocks are taken in; the rest is dropped and fetched later.
@@ -144,6 +147,7 @@ impl Default for ConsensusParameters {
             round_burst: Duration::from_secs(2),
             idle_delay: Duration::from_millis(250),
             push_delay_min: Duration::from_millis(2),
+            author_quota_bytes: 64 * MIB,
             max_unsettled_bytes: 2 * MIB,
             max_ahead: crate::ProtocolParameters::default().gc_depth + AHEAD_MARGIN,
             mute_after: 16,
@@ -168,14 +172,12 @@ pub struct BatchParameters {
     pub max_bytes: u64,
     /// Age at which a batch that is not full is sealed. Longer: fewer, larger batches and more latency; at most half a round.
     pub max_delay: Duration,
-    /// Payload in bytes of one author that no block references yet; more from it waits in its connection.
-    pub author_quota_bytes: u64,
 }
 
 impl Default for BatchParameters {
     /// The LAN profile.
     fn default() -> Self {
-        Self { max_bytes: 512 * KIB, max_delay: Duration::from_millis(3), author_quota_bytes: 64 * MIB }
+        Self { max_bytes: 512 * KIB, max_delay: Duration::from_millis(3) }
     }
 }
 
@@ -292,11 +294,7 @@ impl NodeParameters {
             catch_up_ahead: 32,
             ..ConsensusParameters::default()
         };
-        let batch = BatchParameters {
-            max_bytes: 256 * KIB,
-            max_delay: Duration::from_millis(25),
-            ..BatchParameters::default()
-        };
+        let batch = BatchParameters { max_bytes: 256 * KIB, max_delay: Duration::from_millis(25) };
         Self { consensus, batch, ..Self::default() }
     }
 }

@@ -127,7 +127,7 @@ pub(crate) const NODE: &[Setting<NodeParameters>] = settings! {
         "consensus.catch_up_ahead" consensus.catch_up_ahead: usize, "answers", "Catch-up answers that may wait for an earlier one";
         "batch.max_bytes" batch.max_bytes: Bytes, "size", "Size at which a batch is sealed; at most protocol.max_batch_bytes";
         "batch.max_delay" batch.max_delay: Duration, "duration", "Age at which a batch that is not full is sealed";
-        "batch.author_quota_bytes" batch.author_quota_bytes: Bytes, "size", "Payload of one author that no block references yet; more waits";
+        "batch.author_quota_bytes" consensus.author_quota_bytes: Bytes, "size", "Undelivered payload of one author kept here, named by its blocks or sent unasked";
         "client.open" client.open: bool, "`true`, `false`", "Anybody who reaches a client address other than loopback may submit and read, over plain TCP";
         "client.allowed_keys" client.allowed_keys: Keys, "public keys", "Clients that may connect from elsewhere; needs TLS on the client link, not built yet";
         "client.max_connections" client.max_connections: usize, "connections", "Client connections at once; more are refused with a reason";

@@ -355,11 +355,16 @@ impl Checks<'_, NodeParameters> {
                 size(rules.max_batch_bytes)
             )
         });
-        for (key, value) in [
-            ("batch.author_quota_bytes", batch.author_quota_bytes),
-            ("store.queue_bytes", store.queue_bytes),
-            ("store.payload_cache_bytes", store.payload_cache_bytes),
-        ] {
+        let quota = self.values.consensus.author_quota_bytes;
+        self.require(quota >= rules.author_allowance_bytes(), "batch.author_quota_bytes", || {
+            format!(
+                "has no room for the 16 full blocks that an author may have before a commit: use at least {}",
+                size(rules.author_allowance_bytes())
+            )
+        });
+        for (key, value) in
+            [("store.queue_bytes", store.queue_bytes), ("store.payload_cache_bytes", store.payload_cache_bytes)]
+        {
             let least = rules.max_block_payload_bytes;
             self.require(value >= least, key, || {
                 format!("has no room for the payload of one block: use at least {}", size(least))

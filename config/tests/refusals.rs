@@ -27,7 +27,7 @@ const NODE: &[(&str, &str, &str)] = &[
     ("batch", "max_delay = 3", "batch.max_delay = 3: is not a duration: write a number and a unit, for example \"3ms\", \"5s\" or \"1h\""),
     ("batch", "max_delay = \"0s\"", "batch.max_delay = 0s: must be longer than zero"),
     ("batch", "max_byte = 3", "batch.max_byte = 3: is no known key: did you mean `batch.max_bytes`?"),
-    ("batch", "author_quota_bytes = \"1 MiB\"", "batch.author_quota_bytes = 1 MiB: has no room for the payload of one block: use at least 2 MiB"),
+    ("batch", "author_quota_bytes = \"1 MiB\"", "batch.author_quota_bytes = 1 MiB: has no room for the 16 full blocks that an author may have before a commit: use at least 32 MiB"),
     ("listen", "peer = \"localhost\"", "listen.peer = localhost: is not an address to bind: write IP:PORT, for example \"127.0.0.1:9601\""),
     ("listen", "peer = \"0.0.0.0:0\"", "listen.peer = 0.0.0.0:0: nobody could find port 0: choose a port"),
     ("listen", "http = \"127.0.0.1:9601\"", "listen.http = 127.0.0.1:9601: uses the port of listen.client: choose another"),

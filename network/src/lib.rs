@@ -39,7 +39,7 @@ pub mod tls;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 pub use error::{NetworkError, RequestError, SendError};
 pub use links::Links;
@@ -54,7 +54,7 @@ pub use statistics::{PeerStatistics, Refused, StreamStatistics};
 pub const PEER_ALPN: &[u8] = b"rorqual-peer/1";
 
 /// Version of the frames between nodes, compared in the handshake.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Another node.
 #[derive(Clone, Debug)]
@@ -206,6 +206,8 @@ pub struct PeerInbound {
     /// The link's ups and downs. `Up` is there before the first frame of that link, `Down` after its last one. A link
     /// is not renewed while 16 events wait here unread.
     pub events: mpsc::Receiver<LinkEvent>,
+    /// Changes with every answered ping: the round trip as it was measured, not smoothed. None before the first one.
+    pub round_trips: watch::Receiver<Option<Duration>>,
     /// Frames of the priority stream, in order; while full, the socket is not read (TCP back-pressure).
     pub priority: mpsc::Receiver<Inbound>,
     /// Frames of the bulk stream, in order; while full, the socket is not read (TCP back-pressure).

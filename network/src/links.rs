@@ -71,7 +71,7 @@ impl Links {
         for peer in config.peers.iter().filter(|peer| peer.index != config.me) {
             let shared = Arc::new(Shared::new(peer.clone(), config.limits.clone()));
             peers[peer.index.usize()] = Some(Arc::clone(&shared));
-            let (outlets, inbound) = channels(peer.index, config.limits.inbound_frames);
+            let (outlets, inbound) = channels(&shared);
             inbounds.push(inbound);
             if peer.index > config.me {
                 let client = tls::client_config(&config.key, peer.public_key, PEER_ALPN);
@@ -208,10 +208,11 @@ fn counted<T>(peer: &Shared, result: Result<T, SendError>) -> Result<T, SendErro
     result
 }
 
-fn channels(peer: AuthorityIndex, frames: usize) -> (Outlets, PeerInbound) {
+fn channels(shared: &Shared) -> (Outlets, PeerInbound) {
+    let (peer, frames) = (shared.peer.index, shared.limits.inbound_frames);
     let (events_in, events) = mpsc::channel(EVENTS);
     let (priority_in, priority) = mpsc::channel(frames.max(1));
     let (bulk_in, bulk) = mpsc::channel(frames.max(1));
     let outlets = Outlets { events: events_in, inbound: [priority_in, bulk_in] };
-    (outlets, PeerInbound { peer, events, priority, bulk })
+    (outlets, PeerInbound { peer, events, round_trips: shared.round_trip.follow(), priority, bulk })
 }

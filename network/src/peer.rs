@@ -132,6 +132,8 @@ pub(crate) fn inbound_permits(limits: &Limits) -> usize {
 pub(crate) struct RoundTrip {
     open: Mutex<VecDeque<(u64, Instant)>>,
     nanos: AtomicU64,
+    /// The newest sample as it was measured, for whoever waits for news.
+    newest: watch::Sender<Option<Duration>>,
 }
 
 impl RoundTrip {
@@ -154,6 +156,12 @@ impl RoundTrip {
         open.drain(..=at);
         let old = self.nanos.load(Relaxed);
         self.nanos.store(if old == 0 { sample } else { old - old / 8 + sample / 8 }, Relaxed);
+        self.newest.send_replace(Some(Duration::from_nanos(sample)));
+    }
+
+    /// Tells of every new sample; who is slow sees the newest only.
+    pub(crate) fn follow(&self) -> watch::Receiver<Option<Duration>> {
+        self.newest.subscribe()
     }
 
     pub(crate) fn get(&self) -> Option<Duration> {
@@ -269,6 +277,16 @@ pub(crate) async fn accept_for_ever(
     }
 }
 
+/// Waits until the node refuses this link; why it does.
+async fn refused(refusals: &mut watch::Receiver<Option<(u64, &'static str)>>, link: u64) -> &'static str {
+    let refused = refusals.wait_for(|refused| refused.is_some_and(|(refused, _)| refused == link)).await;
+    match refused.ok().and_then(|refused| *refused) {
+        Some((_, why)) => why,
+        // The peer is gone, and this link with it.
+        None => std::future::pending().await,
+    }
+}
+
 /// One link from up to down. Returns the newer pair if that is what ended it.
 pub(crate) async fn run_link(
     peer: &Arc<Shared>,
@@ -299,10 +317,7 @@ pub(crate) async fn run_link(
             Some(Err(error)) => (format!("internal error: {error}"), None),
             None => ("internal error: no task".to_owned(), None),
         },
-        refused = refusals.wait_for(|refused| refused.is_some_and(|(refused, _)| refused == link)) => {
-            let why = refused.ok().and_then(|refused| *refused).map_or("", |(_, why)| why);
-            (format!("refused: {why}"), None)
-        }
+        why = refused(&mut refusals, link) => (format!("refused: {why}"), None),
         newer = newer => ("replaced by a newer connection".to_owned(), Some(newer)),
         () = cancel.cancelled() => {
             linger(&mut halves, &closing).await;

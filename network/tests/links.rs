@@ -297,9 +297,15 @@ async fn dropping_the_last_handle_ends_the_links() {
 
 #[tokio::test]
 async fn round_trips_are_measured_on_an_idle_link() {
-    let (zero, one) = pair().await;
+    let (mut zero, one) = pair().await;
     until(|| zero.links.round_trip(ONE).is_some() && one.links.round_trip(ZERO).is_some()).await;
     assert!(zero.links.round_trip(ONE).unwrap() < GENEROUS);
+    // Whoever follows them is told of each one, again and again.
+    for _ in 0..3 {
+        within(zero.inbound.round_trips.changed()).await.unwrap();
+        let measured = zero.inbound.round_trips.borrow_and_update().unwrap();
+        assert!(measured > Duration::ZERO && measured < GENEROUS);
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, Committee, Digest};
+use rorqual_protocol::Cover;
 use rorqual_protocol::types::{BatchKey, BatchRef, Certificate, CommitIndex, Delivery, VerifiedBlock};
 use rorqual_store::Column;
 
@@ -50,6 +51,10 @@ impl<'a> Checker<'a> {
     pub fn check(&mut self, column: Column, key: &[u8], value: &[u8]) -> Result<(), String> {
         match column {
             schema::PAYLOAD => self.payload(key, value),
+            schema::UNDELIVERED => match schema::parse_batch_key(key).zip(schema::parse_length(value)) {
+                Some(_) => Ok(()),
+                None => Err("not the length of a batch".into()),
+            },
             schema::BLOCKS => self.block(value).and_then(|block| same(&schema::block_key(&block.reference()), key)),
             schema::OWN => {
                 let block = self.block(value)?;
@@ -114,6 +119,7 @@ fn meta(key: &[u8], value: &[u8]) -> Result<(), String> {
         Meta::IDENTITY => read::<Identity>(value).map(drop),
         Meta::APPLIED => read::<AppliedRecord>(value).map(drop),
         Meta::BEGINS => read::<Begins>(value).map(drop),
+        Meta::COVER => read::<Cover>(value).map(drop),
         Meta::NEVER_SIGNED | Meta::BOOT_ID => Ok(()),
         key if key.starts_with(Meta::REFETCH) => read::<Vec<(BatchKey, u32)>>(value).map(drop),
         _ => Err("a record that is not known".into()),

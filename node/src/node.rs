@@ -1,7 +1,8 @@
 //! The composition root: the only file that makes channels and spawns rooms.
 //!
 //! [`Node::open`] opens the data directory (blocking, before there is a runtime), [`Opened::start`] recovers, binds every
-//! listener and starts the rooms. A room that ends takes the node down with its reason: [`Node::failed`].
+//! listener and starts the rooms. A room that ends takes the node down with its reason, and so does a panic in any task or thread:
+//! [`Node::failed`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rorqual_config::{Committee, Digest};
 use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
+use rorqual_protocol::undelivered::Undelivered;
 use rorqual_protocol::{Core, Effect, Halt, Input, Known};
 use rorqual_store::{Store, StoreError};
 use tokio::net::TcpListener;
@@ -26,6 +28,7 @@ use crate::batch::maker::{Maker, MakerSetup};
 use crate::batch::spread::Spreader;
 use crate::clients;
 use crate::clients::receipts::Receipts;
+use crate::clock::{self, NodeClock};
 use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
 use crate::consensus::effects::{Rooms, Stop};
 use crate::consensus::recovery::{self, RecoveryError};
@@ -35,6 +38,7 @@ use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
 use crate::metrics::{Metrics, Stages};
+use crate::panics::Panics;
 use crate::peers::Verdicts;
 use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
@@ -42,7 +46,7 @@ use crate::sync::fetch::Fetcher;
 use crate::sync::payload::{PayloadSetup, PayloadSync};
 use crate::sync::refetch::Refetch;
 use crate::sync::server::Server;
-use crate::view::{View, ViewSetup};
+use crate::view::{READY_LAG, View, ViewSetup};
 
 /// Inputs that wait for consensus; full: the peer's stream, or the room, waits.
 const CONSENSUS_QUEUE: usize = 4_096;
@@ -179,8 +183,12 @@ impl Node {
         self.stopping.cancel();
         self.links.shutdown().await;
         self.store.shutdown().await?;
-        // Everything is on disk: the record need not lag by one.
-        self.safety.write(true).done().await.map_err(NodeError::Other)?;
+        // What the last block left behind in the kernel.
+        self.safety.sync().done().await.map_err(NodeError::Other)?;
+        // Rooms may end now; a panic is still one.
+        if let Ok(cause) = self.cause.try_recv() {
+            return Err(cause);
+        }
         info!("stopped");
         Ok(())
     }
@@ -210,7 +218,8 @@ impl Node {
     }
 }
 
-/// Spawns rooms; the first one that ends by itself ends the node.
+/// Spawns rooms; the first one that ends by itself ends the node, and so does the first panic of the process, whoever spawned the
+/// task in which it happened.
 #[derive(Clone)]
 struct Supervisor {
     cause: mpsc::Sender<NodeError>,
@@ -222,7 +231,10 @@ impl Supervisor {
     fn new() -> (Self, mpsc::Receiver<NodeError>, watch::Receiver<Option<String>>) {
         let (cause, causes) = mpsc::channel(1);
         let (failure, failures) = watch::channel(None);
-        (Self { cause, failure, stopping: CancellationToken::new() }, causes, failures)
+        let this = Self { cause, failure, stopping: CancellationToken::new() };
+        let (watching, mut panics) = (this.clone(), Panics::watch());
+        tokio::spawn(async move { watching.ends("panics", NodeError::Other(panics.next().await)) });
+        (this, causes, failures)
     }
 
     fn spawn<E: Into<NodeError>>(
@@ -237,16 +249,20 @@ impl Supervisor {
             let cause = match outcome {
                 Ok(Ok(())) => NodeError::Other(format!("{name} ended without a reason")),
                 Ok(Err(cause)) => cause,
-                Err(panic) => NodeError::Other(format!("{name} panicked: {panic}")),
+                // Told with its place by the one who watches for panics.
+                Err(_) => return,
             };
-            if this.stopping.is_cancelled() {
-                return;
+            if !this.stopping.is_cancelled() {
+                this.ends(name, cause);
             }
-            error!(room = name, %cause, "stopping");
-            this.failure.send_replace(Some(cause.to_string()));
-            // One reason is enough; later ones follow from it.
-            let _ = this.cause.try_send(cause);
         });
+    }
+
+    fn ends(&self, name: &'static str, cause: NodeError) {
+        error!(room = name, %cause, "stopping");
+        self.failure.send_replace(Some(cause.to_string()));
+        // One reason is enough; later ones follow from it.
+        let _ = self.cause.try_send(cause);
     }
 
     fn consensus(&self, setup: ConsensusSetup) {
@@ -286,6 +302,14 @@ impl Supervisor {
     fn disk(&self, monitor: Monitor) {
         let stopping = self.stopping.clone();
         self.spawn("disk", async move {
+            monitor.run(stopping).await;
+            Ok::<(), NodeError>(())
+        });
+    }
+
+    fn clock(&self, monitor: clock::Monitor) {
+        let stopping = self.stopping.clone();
+        self.spawn("clock", async move {
             monitor.run(stopping).await;
             Ok::<(), NodeError>(())
         });
@@ -340,7 +364,6 @@ struct RecoveredCore {
     core: Core,
     effects: Vec<Effect>,
     clock: Clock,
-    highest: Vec<Sequence>,
     next: Sequence,
     sealed_from: Sequence,
 }
@@ -359,16 +382,17 @@ impl Commons {
             parameters: self.config.parameters.consensus.clone(),
         };
         let (core, effects) = Core::recover(setup, found.recovered, clock.now())?;
-        let highest: Vec<Sequence> =
-            self.committee.authorities().map(|author| core.highest_delivered(author)).collect();
-        let next = found.last_sealed.max(highest[self.config.me.usize()]).next();
-        Ok(RecoveredCore { core, effects, clock, highest, next, sealed_from })
+        let next = found.last_sealed.max(core.highest_delivered(me)).next();
+        Ok(RecoveredCore { core, effects, clock, next, sealed_from })
     }
 
-    fn intake(&self, highest: &[Sequence]) -> Intake {
-        let quota = self.config.parameters.batch.author_quota_bytes;
+    fn intake(&self, core: &Core) -> Intake {
+        let quota = self.config.parameters.consensus.author_quota_bytes;
+        let ahead = self.committee.protocol().sequence_ahead;
+        let author = |author| Undelivered::new(author, core.window(author).clone(), ahead, quota);
+        let undelivered = self.committee.authorities().map(author).collect();
         let (committee, store, disk) = (self.committee.clone(), self.store.clone(), self.disk.clone());
-        Intake::new(committee, self.config.me, store, disk, highest, quota, self.metrics.clone())
+        Intake::new(committee, self.config.me, store, disk, undelivered, self.metrics.clone())
     }
 
     fn payload_setup(&self, links: &Links, intake: &Intake) -> PayloadSetup {
@@ -385,12 +409,11 @@ impl Commons {
     }
 
     /// Fetches what a repair had dropped, beside everything else.
-    fn refetch(&self, payload: &PayloadSync, intake: &Intake) {
+    fn refetch(&self, payload: &PayloadSync) {
         let me = self.config.me;
         let refetch = Refetch {
             store: self.store.clone(),
             payload: payload.clone(),
-            intake: intake.clone(),
             peers: self.committee.authorities().filter(|peer| *peer != me).collect(),
         };
         let stopping = self.stopping.clone();
@@ -455,7 +478,8 @@ impl Commons {
         .map_err(|error| NodeError::Execution(error.to_string()))
     }
 
-    fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>) {
+    fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>, clock: &NodeClock) {
+        let commit_time = clock.source();
         let setup = clients::ClientsSetup {
             committee: self.committee.clone(),
             me: self.config.me,
@@ -465,7 +489,7 @@ impl Commons {
             store: self.store.clone(),
             receipts: self.receipts.clone(),
             status: view.status_source(),
-            behind: view.behind_source(),
+            commit_time,
             closing: self.closing.clone(),
         };
         view.attach_clients(clients::spawn(setup, listener, self.stopping.clone()));
@@ -524,13 +548,15 @@ impl Opened {
             inputs,
         };
         let execution = commons.execution(execution_deliveries, executed).await?;
-        let recovered = commons.recover_core(&execution, safety.last_completed()).await?;
+        let recovered = commons.recover_core(&execution, safety.named()).await?;
         let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
-        let intake = commons.intake(&recovered.highest);
+        let intake = commons.intake(&recovered.core);
+        intake.restore(&recovered.core.kept_at_start(&recovered.effects)).await?;
         let server = Server::spawn(&links, &store, &committee);
         let (payload, payload_task) = PayloadSync::new(commons.payload_setup(&links, &intake));
         let (maker, maker_task) = Maker::new(commons.maker_setup(&links, recovered.next, seal_below));
         let (status_sender, status) = watch::channel(recovered.core.status());
+        let (clock_monitor, clock) = clock::Monitor::new(recovered.clock, status.clone(), READY_LAG);
         let view = Arc::new(View::new(ViewSetup {
             config: commons.config.clone(),
             store: store.clone(),
@@ -540,6 +566,7 @@ impl Opened {
             maker: maker.clone(),
             intake: intake.clone(),
             disk: commons.disk.clone(),
+            clock: clock.clone(),
             metrics: commons.metrics.clone(),
             failure: failure.clone(),
             closing: commons.closing.clone(),
@@ -558,7 +585,7 @@ impl Opened {
             verdicts: verdicts.clone(),
             metrics: commons.metrics.clone(),
         };
-        commons.refetch(&payload, &intake);
+        commons.refetch(&payload);
         let rooms = Rooms {
             committee: committee.clone(),
             me: commons.config.me,
@@ -591,8 +618,9 @@ impl Opened {
         supervisor.execution(execution.task);
         supervisor.store(store.clone());
         supervisor.disk(monitor);
+        supervisor.clock(clock_monitor);
         supervisor.http(listeners.http, view.clone());
-        commons.spawn_clients(listeners.clients, maker, execution.log, &view);
+        commons.spawn_clients(listeners.clients, maker, execution.log, &view, &clock);
         commons.announce();
         let (closing, stopping) = (commons.closing, commons.stopping);
         Ok(Node { committee, store, safety, links, failure, cause, closing, stopping, view })

@@ -3,6 +3,7 @@
 //! | column | key | value |
 //! |---|---|---|
 //! | `payload` | author, sequence, digest | content of a batch |
+//! | `undelivered` | author, sequence, digest | length of that payload; payload of others that no commit on record delivers |
 //! | `blocks` | round, author, digest | encoded signed block |
 //! | `own` | round | encoded signed block of our own |
 //! | `sealed` | sequence | encoded `BatchRef` of an own batch; the newest and all undelivered ones |
@@ -30,6 +31,8 @@ use crate::consensus::safety;
 
 /// Payload batches.
 pub const PAYLOAD: Column = Column("payload");
+/// Which payload of others no commit on record delivers.
+pub const UNDELIVERED: Column = Column("undelivered");
 /// Linked blocks of everybody.
 pub const BLOCKS: Column = Column("blocks");
 /// Our own blocks, so that the highest one is found at once.
@@ -52,7 +55,9 @@ pub const POSITIONS: Column = Column("positions");
 pub const META: Column = Column("meta");
 
 /// What this version of the daemon writes. Another one is refused, naming both.
-pub const FORMAT_VERSION: u32 = 1;
+///
+/// 1: the state of the core held the time of the last commit. 2: and the reference from which the next one follows.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Names in the column `meta`.
 pub struct Meta;
@@ -62,6 +67,8 @@ impl Meta {
     pub const IDENTITY: &'static [u8] = b"identity";
     /// Present until the first own block is durable: this directory belongs to a node that has never signed.
     pub const NEVER_SIGNED: &'static [u8] = b"never signed";
+    /// The payload that the durable point of the newest own block has to put on disk, until it has: an encoded `Cover`.
+    pub const COVER: &'static [u8] = b"cover";
     /// The last commit that execution applied; written in the same batch as its effects.
     pub const APPLIED: &'static [u8] = b"applied";
     /// Where the log begins: everything before was dropped by retention.
@@ -87,7 +94,9 @@ pub struct Identity {
 pub fn options(parameters: &StoreParameters, create: bool) -> Options {
     let small = |column: Column| ColumnOptions { name: column.0, large_values: false, cache_bytes: 0 };
     let mut columns: Vec<ColumnOptions> =
-        [BLOCKS, OWN, SEALED, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META].map(small).to_vec();
+        [UNDELIVERED, BLOCKS, OWN, SEALED, COMMITS, CERTIFICATES, SNAPSHOTS, EXECUTED, IDS, POSITIONS, META]
+            .map(small)
+            .to_vec();
     columns.push(ColumnOptions {
         name: PAYLOAD.0,
         large_values: true,
@@ -146,7 +155,17 @@ pub fn batch_from(author: AuthorityIndex, sequence: Sequence) -> Bytes {
     batch_key(&BatchKey { author, sequence, digest: Digest([0; 32]) })
 }
 
-/// Reads a key of `payload` back.
+/// A value of `undelivered`.
+pub fn length(bytes: u32) -> Bytes {
+    Bytes::copy_from_slice(&bytes.to_be_bytes())
+}
+
+/// Reads a value of `undelivered` back.
+pub fn parse_length(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Reads a key of `payload` or `undelivered` back.
 pub fn parse_batch_key(key: &[u8]) -> Option<BatchKey> {
     let author = u16::from_be_bytes(key.get(..2)?.try_into().ok()?);
     let sequence = u64::from_be_bytes(key.get(2..10)?.try_into().ok()?);

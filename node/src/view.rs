@@ -18,6 +18,7 @@ use crate::backup;
 use crate::batch::Maker;
 use crate::batch::intake::Intake;
 use crate::clients::ClientsHandle;
+use crate::clock::{NodeClock, State};
 use crate::consensus::ConsensusStatus;
 use crate::disk::Disk;
 use crate::execution::log::LogReader;
@@ -25,7 +26,7 @@ use crate::http::{Check, Operator};
 use crate::metrics::{Family, Metrics, names, process};
 
 /// Commits behind the certified tip up to which a node calls itself caught up.
-const READY_LAG: u64 = 100;
+pub const READY_LAG: u64 = 100;
 
 /// What a view looks at.
 pub struct ViewSetup {
@@ -45,6 +46,8 @@ pub struct ViewSetup {
     pub intake: Intake,
     /// Room on the disk.
     pub disk: Disk,
+    /// Time.
+    pub clock: NodeClock,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Set once a part has failed.
@@ -74,12 +77,6 @@ impl View {
     pub fn status_source(self: &Arc<Self>) -> Arc<dyn Fn() -> Value + Send + Sync> {
         let view = self.clone();
         Arc::new(move || view.status())
-    }
-
-    /// Whether this node is not caught up, for the client link.
-    pub fn behind_source(self: &Arc<Self>) -> Arc<dyn Fn() -> bool + Send + Sync> {
-        let view = self.clone();
-        Arc::new(move || view.setup.status.borrow().lag > READY_LAG)
     }
 
     /// Whether own payload is all delivered and executed.
@@ -123,6 +120,7 @@ impl View {
         families.extend(self.link_families());
         families.extend(self.store_families());
         families.extend(self.client_families());
+        families.extend(self.clock_families());
         families.push(Family::new(names::BUILD).with([("version", env!("CARGO_PKG_VERSION"))], 1.0));
         families.extend(process::families());
         families
@@ -148,6 +146,8 @@ impl View {
             plain(names::GC_ROUND, status.gc_round.0),
             plain(names::LOG_END, applied.next_position),
             plain(names::LOG_BEGINS, applied.begins),
+            Family::plain(names::QUORUM_ROUND_TRIP, status.quorum_round_trip.as_secs_f64()),
+            Family::plain(names::DELAY_BOUND, status.delay_bound.as_secs_f64()),
             Family::plain(names::LEADER_TIMEOUT, status.leader_timeout.as_secs_f64()),
             plain(names::MUTED_LEADERS, status.muted.len() as u64),
             plain(names::PENDING_OWN_BATCHES, status.pending_own_batches as u64),
@@ -243,6 +243,19 @@ impl View {
         ]
     }
 
+    fn clock_families(&self) -> Vec<Family> {
+        let State { deviation, wrong, .. } = self.setup.clock.state();
+        let mut deviations = Family::new(names::CLOCK_DEVIATION);
+        for (from, ms) in [("peers", deviation.from_peers_ms), ("commit_time", deviation.from_commits_ms)] {
+            ms.iter().for_each(|ms| deviations.push([("from", from)], *ms as f64 / 1e3));
+        }
+        vec![
+            deviations,
+            Family::plain(names::CLOCK_WRONG, f64::from(u8::from(wrong))),
+            Family::plain(names::CLOCK_WARNINGS, self.setup.clock.warnings() as f64),
+        ]
+    }
+
     fn client_families(&self) -> Vec<Family> {
         let Some(clients) = self.clients.get() else { return Vec::new() };
         let mut events = Family::new(names::CLIENT_EVENTS);
@@ -256,12 +269,26 @@ impl View {
     }
 }
 
+impl View {
+    /// How far behind, and who says that it cannot help.
+    fn behind(&self, status: &ConsensusStatus) -> String {
+        let dropped = status.dropped_by.iter().map(|peer| &*self.setup.config.committee.member(*peer).name);
+        match dropped.collect::<Vec<&str>>().join(", ") {
+            names if names.is_empty() => format!("{} commits behind", status.lag),
+            names => format!(
+                "{} commits behind; dropped the next one, by their word: {names}; waiting for the others",
+                status.lag
+            ),
+        }
+    }
+}
+
 impl Operator for View {
     fn ready(&self) -> Vec<Check> {
         let status = self.setup.status.borrow().clone();
         let committee = &self.setup.config.committee;
         let connected = self.connected(committee);
-        let check = |name, ok: bool, missing: String| Check { name, result: if ok { Ok(()) } else { Err(missing) } };
+        let check = |name, ok: bool, missing: String| Check::needed(name, if ok { Ok(()) } else { Err(missing) });
         let failure = self.setup.failure.borrow().clone();
         vec![
             check("running", failure.is_none(), failure.unwrap_or_default()),
@@ -275,8 +302,9 @@ impl Operator for View {
                     committee.quorum().0
                 ),
             ),
-            check("caught-up", status.lag <= READY_LAG, format!("{} commits behind", status.lag)),
-            Check { name: "disk", result: self.setup.disk.state().trouble().map_or(Ok(()), Err) },
+            check("caught-up", status.lag <= READY_LAG, self.behind(&status)),
+            Check::needed("disk", self.setup.disk.state().trouble().map_or(Ok(()), Err)),
+            Check::advisory("clock", self.setup.clock.state().trouble().map_or(Ok(()), Err)),
         ]
     }
 
@@ -285,7 +313,7 @@ impl Operator for View {
         let applied = self.setup.log.applied();
         let config = &self.setup.config;
         let sizes = self.setup.store.sizes();
-        let disk = self.setup.disk.state();
+        let (disk, clock) = (self.setup.disk.state(), self.setup.clock.state());
         json!({
             "name": config.committee.member(config.me).name,
             "index": config.me.0,
@@ -298,7 +326,14 @@ impl Operator for View {
             "highest_certified": status.highest_certified.0,
             "gc_round": status.gc_round.0,
             "lag": status.lag,
+            "history_dropped_by": status.dropped_by.iter().map(|peer| &config.committee.member(*peer).name).collect::<Vec<_>>(),
             "applied": { "index": applied.index.0, "positions": applied.next_position, "time_ms": applied.time_ms },
+            "clock": {
+                "next_commit_ms": self.setup.clock.next_commit_ms(),
+                "ahead_of_peers_ms": clock.deviation.from_peers_ms,
+                "ahead_of_commits_ms": clock.deviation.from_commits_ms,
+                "wrong": clock.wrong,
+            },
             "log_begins": applied.begins,
             "peers": self.peers(),
             "disk_bytes": sizes.iter().map(|column| column.disk_bytes).sum::<u64>(),

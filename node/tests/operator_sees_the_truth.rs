@@ -54,6 +54,8 @@ fn metrics_are_valid_and_tell_of_rounds_commits_stages_queues_peers_and_the_stor
     }
     let read = || samples(&get(&cluster.members[0].http, "/metrics").unwrap().1);
     wait_for("round trips", || read().contains_key("rorqual_peer_round_trip_seconds{peer=\"node-3\"}").then_some(()));
+    // The core's own knowledge: what links measure has reached it.
+    wait_for("round trips in the core", || (read()["rorqual_quorum_round_trip_seconds"] > 0.0).then_some(()));
     let first = read();
     let value = |name: &str| *first.get(name).unwrap_or_else(|| panic!("{name} is not among {:#?}", first.keys()));
     for positive in [

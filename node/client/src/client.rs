@@ -24,7 +24,7 @@ pub struct Options {
     /// are sent. Without, what is sent twice is applied twice.
     pub ids: bool,
     /// Distance between commit time and the deadline of a ticket; none: half of what the rules allow. The longer, the later an
-    /// unknown outcome is certain; at most what the rules allow.
+    /// unknown outcome is certain; at most nine tenths of what the rules allow, since the node can only estimate commit time.
     pub lifetime: Option<Duration>,
     /// For connecting and saying hello.
     pub connect_timeout: Duration,
@@ -174,7 +174,8 @@ impl Client {
         let nonce = self.0.nonce.wrapping_add(u128::from(self.tag())).to_le_bytes();
         let longest = self.hello().max_lifetime_ms;
         let asked = self.0.options.lifetime.map(|lifetime| u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX));
-        let lifetime = asked.unwrap_or(longest / 2).min(longest);
+        // A deadline beyond the longest lifetime is refused, and the commit may be a little earlier than the node expects.
+        let lifetime = asked.unwrap_or(longest / 2).min(longest - longest / 10);
         Ticket { nonce, deadline_ms: self.0.connection.commit_time_ms().saturating_add(lifetime).max(1) }
     }
 

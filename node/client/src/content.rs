@@ -18,7 +18,7 @@ const END: usize = 4;
 
 /// Bytes that a submission of `transactions` transactions adds to a batch beside the transactions themselves.
 pub fn table_bytes(transactions: usize) -> usize {
-    ENTRY + END * transactions
+    END.saturating_mul(transactions).saturating_add(ENTRY)
 }
 
 /// Length of a batch that holds nothing.

@@ -27,7 +27,7 @@ impl Admission {
     /// A full budget: the blocks of one second.
     pub fn new(known: Known, parameters: &ConsensusParameters) -> Self {
         let tokens = parameters.blocks_per_second.saturating_mul(NEW);
-        Self { known, limiter: Limiter::per_second(tokens, tokens, NEW * MAX_HISTORY as u32) }
+        Self { known, limiter: Limiter::per_second(tokens, tokens, NEW.saturating_mul(MAX_HISTORY as u32)) }
     }
 
     /// When the next frame with blocks is taken; in the past if at once.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bincode::{Decode, Encode};
 use rorqual_config::{AuthorityIndex, Digest};
 
 use crate::input::{Tip, Token};
@@ -12,8 +13,12 @@ use crate::types::{BatchKey, BlockRef, Certificate, CommitIndex, Delivery, Round
 /// One thing to write. All writes of one `Persist` are atomic; `Persist`s apply in order.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// A linked block, or our own new one.
+    /// A linked block by somebody else, or an old one of our own that came back from outside.
     Block(VerifiedBlock),
+    /// Our own block for the next round, or our last one once more after a restart.
+    Own(OwnWrite),
+    /// The durable point of the own block written last has completed. Its cover is to be deleted.
+    Uncover,
     /// The record of a commit.
     Commit(Arc<Delivery>),
     /// A certificate whose tally completed, or that came with a certified range.
@@ -26,8 +31,29 @@ pub enum Write {
         /// Opaque to the daemon.
         bytes: Arc<Vec<u8>>,
     },
+}
+
+/// Our own block on its way to the disk.
+#[derive(Clone, Debug)]
+pub struct OwnWrite {
+    /// The block: stored with the blocks of everybody, and by round among our own.
+    pub block: VerifiedBlock,
+    /// What has to stand beside it until [`Write::Uncover`]; without one, what stands there is to be deleted.
+    pub cover: Option<Cover>,
     /// From now on this data directory belongs to a node that has signed.
-    ClearNeverSigned,
+    pub first: bool,
+    /// An own block that never left, found by the last start: deleted with this very write, so that no later start meets both.
+    pub replaces: Option<BlockRef>,
+}
+
+/// The payload that the durable point of an own block has to put on disk. A block leaves only after its durable point, so when
+/// one of these cannot be read at a later start, the block never left.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Cover {
+    /// The block.
+    pub block: BlockRef,
+    /// Payload that was stored since the last durable point that had completed by then began.
+    pub payload: Vec<BatchKey>,
 }
 
 /// Why the node must stop. None of these can be caused by faulty stake of at most F.
@@ -130,6 +156,13 @@ pub enum Effect {
         /// Last index.
         to: CommitIndex,
     },
+    /// The answer of this peer to the `FetchCommits` that begins there is not wanted any more: stop fetching, and say nothing.
+    CancelCommits {
+        /// Whom.
+        peer: AuthorityIndex,
+        /// First index.
+        from: CommitIndex,
+    },
     /// Ask a peer for its own blocks from a round on.
     Subscribe {
         /// Whom.
@@ -165,6 +198,9 @@ pub enum Effect {
     },
     /// Nobody waits for this payload any more.
     CancelWait(BatchKey),
+    /// Nobody needs this payload of others any more and no commit delivers it: delete it, if it is here. A later `WaitBatch`
+    /// for the same batch finds it gone.
+    DropPayload(Vec<BatchKey>),
     /// A commit is decided and its record written before this. In order, without gaps, never twice in one life of the process;
     /// after a restart from the first commit that execution has not reported.
     Deliver(Arc<Delivery>),

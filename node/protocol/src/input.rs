@@ -1,13 +1,11 @@
 //! Everything that can enter the core.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, Digest};
 
 use crate::certificate::check::VerifiedRange;
-use crate::commit::ledger::Snapshot;
+use crate::effect::Cover;
 use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 /// The two clocks. Safety depends on neither.
@@ -105,6 +103,15 @@ pub enum Input {
         /// Set when the peer has dropped what was asked for: the first index it still has.
         first_index: Option<CommitIndex>,
     },
+    /// So much of the range that `FetchCommits` asks for has come: what a slow answer is told from none by.
+    RangeProgress {
+        /// Who serves it.
+        peer: AuthorityIndex,
+        /// First index asked for.
+        from: CommitIndex,
+        /// Bytes so far.
+        bytes: u64,
+    },
     /// Both streams to a peer are up and authenticated.
     PeerUp(AuthorityIndex),
     /// The link to a peer broke.
@@ -115,6 +122,13 @@ pub enum Input {
         peer: AuthorityIndex,
         /// From which round.
         from_round: Round,
+    },
+    /// The link to a peer had no room for blocks that it was to send: they never left.
+    SendRefused {
+        /// To whom.
+        peer: AuthorityIndex,
+        /// Which.
+        refs: Vec<BlockRef>,
     },
     /// A measured round trip.
     RoundTrip {
@@ -154,11 +168,15 @@ pub struct Recovered {
     pub blocks: Vec<VerifiedBlock>,
     /// The highest own block on disk, whatever its round.
     pub own_last: Option<VerifiedBlock>,
+    /// The highest own block on disk below that one.
+    pub own_before: Option<VerifiedBlock>,
     /// The own round that the safety record names, 0 without one: own blocks up to it were on disk whole and may have left.
     pub completed: Round,
+    /// The cover on disk, if there is one.
+    pub cover: Option<Cover>,
     /// Own batches whose payload can be read, ascending; those that the last commit has delivered may be left out.
     pub own_batches: Vec<BatchRef>,
-    /// Those of [`Recovered::payload_of_last`] that cannot be read.
+    /// Payload of the cover that cannot be read.
     pub absent: Vec<BatchKey>,
     /// The stored certificate of the highest index.
     pub certificate: Option<Certificate>,
@@ -166,27 +184,4 @@ pub struct Recovered {
     pub executed: Option<(CommitIndex, Digest)>,
     /// State digests of execution after multiples of the checkpoint interval that a coming `aux` needs.
     pub state_digests: Vec<(CommitIndex, Digest)>,
-}
-
-impl Recovered {
-    /// The payload that our last block stands for: its own, and that of its history as far as no commit proves it. A block
-    /// leaves only once all of this is on disk, so what is absent now says that it never left, unless
-    /// [`Recovered::completed`] says that it did: then the disk has lost it since.
-    pub fn payload_of_last(&self) -> Vec<BatchKey> {
-        let snapshot = self.snapshot.as_ref().and_then(|(_, bytes)| decode::<Snapshot>(bytes).ok());
-        let of_snapshot =
-            snapshot.iter().flat_map(|snapshot| snapshot.committed.iter().map(|(reference, _)| *reference));
-        let of_commits = self.commits.iter().flat_map(|delivery| delivery.commit.blocks.iter().copied());
-        let mut seen: BTreeSet<BlockRef> = of_snapshot.chain(of_commits).collect();
-        let blocks: BTreeMap<BlockRef, &VerifiedBlock> =
-            self.blocks.iter().chain(&self.own_last).map(|block| (block.reference(), block)).collect();
-        let (mut keys, mut stack) = (Vec::new(), Vec::from_iter(&self.own_last));
-        while let Some(block) = stack.pop() {
-            if seen.insert(block.reference()) {
-                keys.extend(block.batches().iter().map(|batch| batch.key(block.author())));
-                stack.extend(block.parents().iter().filter_map(|parent| blocks.get(parent).copied()));
-            }
-        }
-        keys
-    }
 }

@@ -14,10 +14,15 @@ pub fn key(index: usize) -> KeyPair {
 
 /// `n` members of stake 1 under the given rules.
 pub fn committee_with(n: usize, rules: ProtocolParameters) -> Arc<Committee> {
-    let members = (0..n).map(|i| Member {
+    committee_of(&vec![1; n], rules)
+}
+
+/// Members of these stakes under the given rules.
+pub fn committee_of(stakes: &[u64], rules: ProtocolParameters) -> Arc<Committee> {
+    let members = stakes.iter().enumerate().map(|(i, stake)| Member {
         name: format!("node-{i}"),
         public_key: key(i).public(),
-        stake: Stake(1),
+        stake: Stake(*stake),
         address: format!("127.0.0.1:{}", 9000 + i),
     });
     Arc::new(Committee::new(0, Digest::default(), members.collect(), rules).unwrap())
@@ -50,7 +55,11 @@ pub struct Drawing {
 impl Drawing {
     /// Draws for `n` members under these rules.
     pub fn new(n: usize, rules: ProtocolParameters, text: &str) -> Self {
-        let committee = committee_with(n, rules);
+        Self::among(committee_with(n, rules), text)
+    }
+
+    /// Draws for the members of this committee.
+    pub fn among(committee: Arc<Committee>, text: &str) -> Self {
         let mut drawing = Self { committee, blocks: Vec::new(), names: BTreeMap::new() };
         text.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| drawing.line(line));
         drawing

@@ -21,9 +21,14 @@ use weaving::Pattern;
 
 /// `n` members of equal weight and one of nearly none, who watches and whose leader slots are always empty.
 fn committee_with_observer(n: usize, protocol: ProtocolParameters) -> (Arc<Committee>, AuthorityIndex) {
-    let mut stakes = vec![1000; n];
+    committee_of(vec![1000; n], protocol)
+}
+
+/// Members of these weights and the one who watches.
+fn committee_of(mut stakes: Vec<u64>, protocol: ProtocolParameters) -> (Arc<Committee>, AuthorityIndex) {
+    let observer = AuthorityIndex(stakes.len() as u16);
     stakes.push(1);
-    (members::committee(&stakes, protocol), AuthorityIndex(n as u16))
+    (members::committee(&stakes, protocol), observer)
 }
 
 fn protocol(random: &mut Random) -> ProtocolParameters {
@@ -89,34 +94,56 @@ fn compare(
 fn random_dag(n: usize, seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let (committee, me) = committee_with_observer(n, protocol(&mut random));
-    let rounds = random.between(8, 30);
-    let pattern = Pattern::random(&committee, rounds, &mut random);
-    let blocks = weaving::weave(&committee, &pattern, &mut random);
-    let full = expected(&committee, &blocks);
-    (0..3).map(|_| compare(&committee, me, &blocks, &full, &mut random)).sum()
+    compare_dag(&committee, me, &mut random)
 }
 
-fn random_dags(n: usize, dags: u64) {
+/// The same with members of unequal stake, of whom at most F equivocate.
+fn random_dag_of_unequal_stakes(n: usize, seed: u64) -> u64 {
+    let mut random = Random::new(seed);
+    let stakes = (0..n).map(|_| 1000 * random.between(1, 9)).collect();
+    let (committee, me) = committee_of(stakes, protocol(&mut random));
+    compare_dag(&committee, me, &mut random)
+}
+
+fn compare_dag(committee: &Arc<Committee>, me: AuthorityIndex, random: &mut Random) -> u64 {
+    let rounds = random.between(8, 30);
+    let mut pattern = Pattern::random(committee, rounds, random);
+    while committee.stake_of(&pattern.equivocators) > committee.max_faulty() {
+        let one = pattern.equivocators.iter().next();
+        one.map(|one| pattern.equivocators.remove(one));
+    }
+    let blocks = weaving::weave(committee, &pattern, random);
+    let full = expected(committee, &blocks);
+    (0..3).map(|_| compare(committee, me, &blocks, &full, random)).sum()
+}
+
+fn random_dags(n: usize, dags: u64, compare: impl Fn(usize, u64) -> u64) {
     let mut views = 0;
     for seed in random::seeds(dags) {
-        views += random::with_seed(seed, || random_dag(n, seed));
+        views += random::with_seed(seed, || compare(n, seed));
     }
     println!("n = {n}: {views} views compared");
 }
 
 #[test]
 fn random_dags_of_four_commit_alike_in_any_order() {
-    random_dags(4, 120);
+    random_dags(4, 120, random_dag);
 }
 
 #[test]
 fn random_dags_of_seven_commit_alike_in_any_order() {
-    random_dags(7, 40);
+    random_dags(7, 40, random_dag);
+}
+
+#[test]
+fn random_dags_of_unequal_stakes_commit_alike_in_any_order() {
+    random_dags(4, 60, random_dag_of_unequal_stakes);
+    random_dags(6, 25, random_dag_of_unequal_stakes);
 }
 
 #[test]
 fn random_dags_of_ten_commit_alike_in_any_order() {
-    random_dags(10, 15);
+    random_dags(10, 15, random_dag);
 }
 
 /// The rule itself: what follows from a part of the blocks is the beginning of what follows from all.

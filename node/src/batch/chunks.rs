@@ -40,10 +40,11 @@ impl Chunks {
         let (_, expected, mut collected) = match position.and_then(|at| self.open.remove(at)) {
             Some(open) if offset != 0 => open,
             // A first chunk begins anew: the link was renewed meanwhile, or two peers were asked.
-            _ if offset == 0 => (key, total, BytesMut::with_capacity(data.len() * 2)),
+            _ if offset == 0 => (key, total, BytesMut::with_capacity(data.len().saturating_mul(2).min(total))),
             _ => return Err("a chunk of a batch whose beginning did not come"),
         };
-        if expected != total || collected.len() != offset as usize || collected.len() + data.len() > total {
+        let length = collected.len().checked_add(data.len());
+        if expected != total || collected.len() != offset as usize || length.is_none_or(|length| length > total) {
             return Err("a chunk that does not continue its batch");
         }
         collected.extend_from_slice(&data);

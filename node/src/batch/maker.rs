@@ -113,7 +113,7 @@ impl Maker {
         }
         let size = weight(&pending);
         let before = self.shared.bytes.fetch_add(size, Ordering::AcqRel);
-        if before + size > self.shared.limit {
+        if before.saturating_add(size) > self.shared.limit {
             self.shared.bytes.fetch_sub(size, Ordering::AcqRel);
             return Err((pending, Busy::Full));
         }
@@ -128,7 +128,7 @@ impl Maker {
 
 /// What a submission adds to a batch.
 fn weight(pending: &Pending) -> usize {
-    content::table_bytes(pending.submission.count()) + pending.submission.bytes.len()
+    content::table_bytes(pending.submission.count()).saturating_add(pending.submission.bytes.len())
 }
 
 /// The batch in the making.
@@ -192,18 +192,18 @@ impl Task {
         loop {
             let Some(pending) = self.waiting.pop_front().or_else(|| self.submissions.try_recv().ok()) else { return };
             let size = weight(&pending);
-            if !self.open.pending.is_empty() && self.open.bytes + size > limit {
+            if !self.open.pending.is_empty() && self.open.bytes.saturating_add(size) > limit {
                 self.waiting.push_front(pending);
                 return;
             }
-            self.open.bytes += size;
+            self.open.bytes = self.open.bytes.saturating_add(size);
             self.open.since.get_or_insert_with(Instant::now);
             self.open.pending.push(pending);
         }
     }
 
     fn limit(&self) -> usize {
-        self.setup.max_bytes - content::EMPTY_BYTES
+        self.setup.max_bytes.saturating_sub(content::EMPTY_BYTES)
     }
 
     /// Full, old enough, or the node is stopping.

@@ -3,10 +3,11 @@
 //! Payload travels apart from blocks, on the bulk stream, and is written to the store by whoever receives it. Nothing is
 //! acknowledged: a block that names a batch waits for it with `notify_read`.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod chunks;
 pub mod intake;
 pub mod maker;
-pub mod quota;
 pub mod spread;
 
 use rorqual_client::submission::Submission;

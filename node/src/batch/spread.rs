@@ -21,7 +21,7 @@ use crate::peers::message::{CHUNK_BYTES, Message};
 pub fn chunks(key: BatchKey, content: &Bytes) -> impl Iterator<Item = Frame> + '_ {
     let total = content.len() as u32;
     (0..content.len()).step_by(CHUNK_BYTES).map(move |offset| {
-        let end = content.len().min(offset + CHUNK_BYTES);
+        let end = content.len().min(offset.saturating_add(CHUNK_BYTES));
         Message::BatchChunk { key, total, offset: offset as u32 }.with_tail(content.slice(offset..end))
     })
 }

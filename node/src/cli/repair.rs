@@ -9,8 +9,9 @@ use std::path::Path;
 
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::encode;
+use rorqual_protocol::types::Round;
 use rorqual_store::offline::salvage;
-use rorqual_store::{ColumnReport, DamageKind, Durability, Report, Store, StoreError, WriteBatch};
+use rorqual_store::{ColumnReport, DamageKind, Direction, Durability, Report, Store, StoreError, WriteBatch};
 use serde_json::json;
 
 use super::CliError;
@@ -175,6 +176,15 @@ fn changes(before: &Report, after: &Report) -> Vec<String> {
     after.columns.iter().filter_map(line).collect()
 }
 
+/// What the newest own block stands for may be among what is dropped. That it is gone then must not look as if the block had
+/// never left.
+fn vouch(config: &NodeConfig, store: &Store) -> Result<(), CliError> {
+    let newest = store.iterate(schema::OWN, &[], &[], 1, usize::MAX, Direction::Backward);
+    let newest = super::link::block_on(async { newest.await.map_err(failed) })?;
+    let round = newest.first().and_then(|(key, _)| schema::parse_number(key)).map(Round);
+    round.map_or(Ok(()), |round| safety::vouch(&config.data_dir, round)).map_err(CliError::failed)
+}
+
 /// Deletes payload that is not what its key says, and notes what the next start has to fetch. Returns what is left then.
 fn drop_payload(config: &NodeConfig, findings: Findings, done: &mut Vec<String>) -> Result<Findings, CliError> {
     let (damaged, missing) = (&findings.damaged_payload, &findings.missing_payload);
@@ -182,6 +192,7 @@ fn drop_payload(config: &NodeConfig, findings: Findings, done: &mut Vec<String>)
         return Ok(findings);
     }
     let store = Store::open(&config.data_dir, schema::options(&config.parameters.store, false)).map_err(failed)?;
+    vouch(config, &store)?;
     let mut batch = WriteBatch::new();
     damaged.iter().for_each(|key| batch.delete(schema::PAYLOAD, key.clone()));
     for (number, keys) in (0..).zip(missing.chunks(refetch::ROW)) {

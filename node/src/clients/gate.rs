@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rorqual_client::frames::{Hello, max_weight, request_limit};
 use rorqual_config::parameters::ClientParameters;
 use rorqual_config::{AuthorityIndex, Committee};
-use tokio::sync::{Semaphore, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
 
 use super::counters::Counters;
-use crate::execution::log::AppliedState;
 
 /// Answers of all connections that are not written yet, in KiB.
 const ANSWERS_KIB: usize = 128 << 10;
@@ -30,11 +28,7 @@ pub struct Gate {
     retry_hint: Duration,
     connections: AtomicU64,
     in_flight: AtomicU64,
-    applied: watch::Receiver<AppliedState>,
-    behind: Arc<dyn Fn() -> bool + Send + Sync>,
-    start: Instant,
-    /// When the last commit was applied, in milliseconds after `start`; 0: none since then.
-    applied_at_ms: AtomicU64,
+    commit_time: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// A place for one connection; given back when it is dropped.
@@ -52,11 +46,8 @@ impl Gate {
         committee: &Committee,
         me: AuthorityIndex,
         parameters: &ClientParameters,
-        mut applied: watch::Receiver<AppliedState>,
-        behind: Arc<dyn Fn() -> bool + Send + Sync>,
+        commit_time: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
-        // What was applied before the start says nothing about the time.
-        applied.mark_unchanged();
         let rules = committee.protocol();
         let facts = Hello {
             chain_id: committee.chain_id(),
@@ -78,10 +69,7 @@ impl Gate {
             connections: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             facts,
-            applied,
-            behind,
-            start: Instant::now(),
-            applied_at_ms: AtomicU64::new(0),
+            commit_time,
         }
     }
 
@@ -112,7 +100,7 @@ impl Gate {
     /// Weight that one connection may have in flight now: its share, so that all of them together rarely exceed the limit, but
     /// always room for one submission. In bytes.
     pub fn window(&self) -> u64 {
-        let share = self.max_in_flight / self.connections.load(Ordering::Acquire).max(1);
+        let share = self.max_in_flight.checked_div(self.connections()).unwrap_or(self.max_in_flight);
         share.min(self.max_window).max(self.facts.max_weight_bytes)
     }
 
@@ -132,30 +120,10 @@ impl Gate {
         u64::try_from(self.retry_hint.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Notes when commits are applied, until the token is cancelled or execution ends.
-    pub async fn follow(&self, stopping: &CancellationToken) {
-        let mut applied = self.applied.clone();
-        while let Some(Ok(())) = stopping.run_until_cancelled(applied.changed()).await {
-            self.applied_at_ms.store(self.elapsed_ms().max(1), Ordering::Relaxed);
-        }
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Commit time now, about, in milliseconds since the Unix epoch: that of the last applied commit and what has passed since.
-    /// A wrong guess is refused by execution, never applied twice.
+    /// The time of the next commit, about, in milliseconds since the Unix epoch, see [`crate::clock`]. A wrong guess is refused by
+    /// execution, never applied twice.
     pub fn commit_time_ms(&self) -> u64 {
-        let (time_ms, applied_at_ms) = (self.applied.borrow().time_ms, self.applied_at_ms.load(Ordering::Relaxed));
-        if applied_at_ms > 0 && !(self.behind)() {
-            // The clock of this machine has no say: it may be wrong, and its clients would be refused.
-            return time_ms.saturating_add(self.elapsed_ms().saturating_sub(applied_at_ms));
-        }
-        // Nothing was applied since the start, or what was is long past: the last commit says nothing about the time of the next
-        // one, and this machine's clock is the best guess.
-        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        time_ms.max(wall.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))
+        (self.commit_time)()
     }
 
     /// Connections that have a place now.

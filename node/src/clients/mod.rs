@@ -19,6 +19,8 @@
 //! | a write that makes no end | 60 s | closed |
 //! | silence (clients send pings) | 20 s | closed |
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 mod connection;
 mod counters;
 mod gate;
@@ -68,8 +70,8 @@ pub struct ClientsSetup {
     pub receipts: Receipts,
     /// What `status` answers.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
-    /// Whether this node is so far behind the others that what it applies is not the present.
-    pub behind: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The time of the next commit, about, in milliseconds since the Unix epoch.
+    pub commit_time: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Cancelled when the node begins to stop: submissions are refused from then on, receipts still go out.
     pub closing: CancellationToken,
 }
@@ -105,7 +107,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 /// Takes connections until `shutdown` is cancelled; then receipts that are there are written, and every connection closes.
 pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationToken) -> ClientsHandle {
-    let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.log.subscribe(), setup.behind));
+    let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.commit_time));
     let questions = Questions { log: setup.log, store: setup.store, status: setup.status, stopping: shutdown.clone() };
     let room = Room {
         gate: gate.clone(),
@@ -113,12 +115,10 @@ pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationT
         questions,
         half_open: Arc::new(HalfOpen::new(MAX_HALF_OPEN)),
         closing: setup.closing,
-        stopping: shutdown.clone(),
+        stopping: shutdown,
     };
     let tasks = TaskTracker::new();
     tasks.spawn(listener::accept(listener, room, tasks.clone()));
-    let clock = gate.clone();
-    tasks.spawn(async move { clock.follow(&shutdown).await });
     tasks.close();
     ClientsHandle { gate, tasks, receipts: setup.receipts }
 }

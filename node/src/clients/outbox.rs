@@ -82,7 +82,7 @@ impl Outbox {
         let (wake, drained) = {
             let mut state = self.lock();
             let wake = state.is_idle();
-            state.answered += weight;
+            state.answered = state.answered.saturating_add(weight);
             match receipt {
                 Some(receipt) if !state.closed => state.receipts.push(receipt),
                 _ => state.credit_due = true,
@@ -117,7 +117,7 @@ impl Outbox {
             drained.as_mut().enable();
             let in_flight = {
                 let state = self.lock();
-                state.sent - state.answered
+                state.sent.saturating_sub(state.answered)
             };
             if in_flight == 0 {
                 return;
@@ -167,7 +167,7 @@ impl Outbox {
             if state.is_idle() {
                 return Vec::new();
             }
-            state.told = state.told.max(state.answered + self.gate.window());
+            state.told = state.told.max(state.answered.saturating_add(self.gate.window()));
             let credit_due = std::mem::take(&mut state.credit_due);
             let (receipts, answers) = (std::mem::take(&mut state.receipts), std::mem::take(&mut state.answers));
             (receipts, answers, credit_due, state.told)

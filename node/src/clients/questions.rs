@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rorqual_client::BatchId;
 use rorqual_client::frames::{LogRun, MAX_WAIT, NotHere, Placed, ReadKey, Request, Response};
 use rorqual_client::submission::SubmissionId;
+use rorqual_protocol::types::range::LIMIT;
 use rorqual_protocol::types::{BatchKey, CommitIndex, Sequence};
 use rorqual_store::{Direction, Store};
 use tokio::sync::Semaphore;
@@ -53,7 +54,7 @@ impl AnswerRoom {
     /// Room for one connection.
     pub fn new(gate: &Gate) -> Self {
         // A weight is at least as large as the batch it fills.
-        let max_batch_kib = gate.facts().max_weight_bytes.div_ceil(1 << 10) + 1;
+        let max_batch_kib = gate.facts().max_weight_bytes.div_ceil(1 << 10).saturating_add(1);
         let mine = CONNECTION_KIB.max(max_batch_kib) as usize;
         Self { mine: Arc::new(Semaphore::new(mine)), all: gate.answers.clone(), max_batch_kib }
     }
@@ -77,6 +78,7 @@ impl Questions {
     /// The frame that answers, and what it holds until it is written.
     pub async fn answer(&self, tag: u64, request: Request, room: &AnswerRoom) -> ([Bytes; 2], Permits) {
         let found = match request {
+            _ if !request.is_in_range() => Err(NotHere::Failed { reason: format!("all numbers are below {LIMIT}") }),
             Request::Lookup { id, .. } => self.lookup(tag, id).await,
             Request::Read { what: ReadKey::Position(position), wait_ms, .. } => {
                 self.transaction(tag, position, deadline(wait_ms), room).await
@@ -169,7 +171,7 @@ impl Questions {
         room: &AnswerRoom,
     ) -> Result<Found, NotHere> {
         self.reached(from, deadline).await;
-        let permits = room.take((CHUNK_BYTES >> 10) as u64 + room.max_batch_kib).await;
+        let permits = room.take(room.max_batch_kib.saturating_add((CHUNK_BYTES >> 10) as u64)).await;
         let entries = match self.log.range(from, max_count.clamp(1, CHUNK_ENTRIES), CHUNK_BYTES).await {
             Ok(entries) => entries,
             Err(LogError::NotYet { .. }) => Vec::new(),
@@ -221,7 +223,7 @@ fn pack(entries: &[LogEntry]) -> (Vec<LogRun>, Vec<u32>, Bytes) {
         ends.push(tail.len() as u32);
         let (commit, batch) = (entry.commit.0, batch_id(&entry.batch));
         match runs.last_mut() {
-            Some(run) if (run.commit, run.batch) == (commit, batch) => run.count += 1,
+            Some(run) if (run.commit, run.batch) == (commit, batch) => run.count = run.count.saturating_add(1),
             _ => runs.push(LogRun { count: 1, commit, batch }),
         }
     }

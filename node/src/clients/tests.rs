@@ -33,6 +33,8 @@ use crate::execution::log::{AppliedState, LogReader};
 use crate::schema;
 
 /// Longer than anything takes on a busy machine; only a failing test waits for it.
+/// What the node takes for the time of the next commit.
+const COMMIT_TIME_MS: u64 = 1_700_000_000_000;
 const GENEROUS: Duration = Duration::from_secs(60);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -123,8 +125,8 @@ impl Stand {
         let store = Store::in_memory(schema::options(&StoreParameters::default(), true));
         let (applied, follow) = watch::channel(AppliedState::default());
         let (lookups, asked) = mpsc::channel(1);
-        let log = LogReader::new(store.clone(), follow.clone(), lookups);
-        let gate = Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, follow, Arc::new(|| false)));
+        let log = LogReader::new(store.clone(), follow, lookups);
+        let gate = Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, Arc::new(|| COMMIT_TIME_MS)));
         let sink = Arc::new(StandIn { habit: Mutex::new(habit), kept: Mutex::default(), taken: Mutex::default() });
         let (closing, stopping) = (CancellationToken::new(), CancellationToken::new());
         let status = Arc::new(|| serde_json::json!({ "round": 1 }));

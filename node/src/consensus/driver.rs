@@ -129,6 +129,12 @@ impl Consensus {
 
     async fn step(&mut self, input: Input) -> Result<(), Stop> {
         let effects = self.core.step(self.clock.now(), input);
-        self.effects.carry_out(effects).await
+        self.effects.carry_out(effects).await?;
+        // The core tries nothing of it again before a while has passed, so this ends.
+        while let Some(refused) = self.effects.refused.pop_front() {
+            let effects = self.core.step(self.clock.now(), refused);
+            self.effects.carry_out(effects).await?;
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Carries out what the core says, in order. The only place where own words leave the node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,13 @@ use futures_util::stream::FuturesUnordered;
 use rorqual_config::encoding::encode;
 use rorqual_config::parameters;
 use rorqual_config::{AuthorityIndex, Committee};
-use rorqual_network::{Lane, Links};
+use rorqual_network::{Lane, Links, SendError};
 use rorqual_protocol::input::{Tip, Token};
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
-use rorqual_protocol::{Effect, Halt, Input, Rule, Write};
+use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Rule, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::recovery::boot_id;
@@ -70,6 +71,10 @@ pub struct Effects {
     /// Deliveries that execution's queue has no room for. Bounded by the core, which takes no live blocks in while payload
     /// lags behind commits.
     backlog: VecDeque<Arc<Delivery>>,
+    /// What links refused in this step, for the core to hear at once.
+    pub refused: VecDeque<Input>,
+    /// Fetches of ranges under way; the core bounds them.
+    ranges: BTreeMap<(AuthorityIndex, CommitIndex), AbortHandle>,
     /// When the core wants to be woken.
     pub timer: Option<Duration>,
     boot_id: String,
@@ -86,6 +91,8 @@ impl Effects {
             rooms,
             persists: FuturesUnordered::new(),
             backlog: VecDeque::new(),
+            refused: VecDeque::new(),
+            ranges: BTreeMap::new(),
             timer: None,
             boot_id: boot_id(),
             sealed_from,
@@ -109,21 +116,34 @@ impl Effects {
         match effect {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token).await?,
             Effect::SendOwn { peer, block } => {
-                self.best_effort(peer, &Message::OwnBlock, block.bytes().clone());
+                let sent = self.best_effort(peer, &Message::OwnBlock, block.bytes().clone());
+                self.note_refused(sent, peer, std::slice::from_ref(&block));
             }
             Effect::SendHistory { peer, blocks } => {
                 let (lengths, tail) = join(blocks.iter().map(VerifiedBlock::bytes));
-                self.best_effort(peer, &Message::History { lengths }, tail);
+                let sent = self.best_effort(peer, &Message::History { lengths }, tail);
+                self.note_refused(sent, peer, &blocks);
             }
             Effect::FetchBlocks { peer, refs } => rooms.fetcher.blocks(peer, refs),
-            Effect::FetchCommits { peer, from, to } => rooms.fetcher.commits(peer, from, to),
+            Effect::FetchCommits { peer, from, to } => {
+                let task = rooms.fetcher.commits(peer, from, to);
+                self.ranges.retain(|_, task| !task.is_finished());
+                self.ranges.insert((peer, from), task);
+            }
+            Effect::CancelCommits { peer, from } => {
+                if let Some(task) = self.ranges.remove(&(peer, from)) {
+                    task.abort();
+                }
+            }
             Effect::Subscribe { peer, from_round } => {
-                self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
+                // Said again if nothing comes.
+                let _ = self.best_effort(peer, &Message::Subscribe { from_round }, Bytes::new());
             }
             Effect::TipQuery { peer } => self.query_tip(peer),
             Effect::SendTip { peer: _, request, tip } => self.send_tip(request, &tip),
             Effect::WaitBatch { key, bytes, holders, urgent } => rooms.payload.wait(key, bytes, holders, urgent),
             Effect::CancelWait(key) => rooms.payload.cancel(key),
+            Effect::DropPayload(keys) => rooms.payload.delete(keys),
             Effect::Deliver(delivery) => self.deliver(delivery),
             Effect::SealBelow(limit) => {
                 rooms.seal_below.send_replace(limit);
@@ -140,22 +160,32 @@ impl Effects {
         Ok(())
     }
 
-    fn best_effort(&self, peer: AuthorityIndex, message: &Message, tail: Bytes) {
-        // Lost with the link or a full queue; the peer's subscription, history and fetches make up for it.
-        if self.rooms.links.send(peer, Lane::Priority, message.with_tail(tail)).is_err() {
+    fn best_effort(&self, peer: AuthorityIndex, message: &Message, tail: Bytes) -> Result<(), SendError> {
+        let sent = self.rooms.links.send(peer, Lane::Priority, message.with_tail(tail));
+        if sent.is_err() {
             self.rooms.metrics.send_dropped(peer);
+        }
+        sent
+    }
+
+    /// Blocks that a full queue refused: the core believes them under way and is told that they are not. Those lost with a link
+    /// it forgets with the link.
+    fn note_refused(&mut self, sent: Result<(), SendError>, peer: AuthorityIndex, blocks: &[VerifiedBlock]) {
+        if sent == Err(SendError::Full) {
+            let refs = blocks.iter().map(VerifiedBlock::reference).collect();
+            self.refused.push_back(Input::SendRefused { peer, refs });
         }
     }
 
-    /// Writes, and waits only while the store's queue is full. An own block also needs the safety record of the one before it:
-    /// both syncs run side by side.
+    /// Writes, and waits only while the store's queue is full. With an own block the safety record of the one before it is
+    /// synced too, side by side; once both are done it names the block, and only then the core hears of it.
     async fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>) -> Result<(), Stop> {
         let synced = sync && self.rooms.durability == parameters::Durability::Synced;
         let durability = if synced { Durability::Synced } else { Durability::Buffered };
         // A step with many writes comes in several parts, of which the last one is synced.
-        self.own_round = writes.iter().filter_map(|write| self.own_round(write)).max().max(self.own_round);
+        self.own_round = writes.iter().filter_map(own_round).max().max(self.own_round);
         let own_round = if sync { self.own_round.take() } else { None };
-        let recorded = own_round.map(|_| self.rooms.safety.write(synced));
+        let recorded = own_round.filter(|_| synced).map(|_| self.rooms.safety.sync());
         let mut batch = WriteBatch::new();
         for write in writes {
             self.put(&mut batch, write);
@@ -177,35 +207,29 @@ impl Effects {
                 if let Some(recorded) = recorded {
                     recorded.done().await.map_err(Stop::Safety)?;
                 }
-                own_round.into_iter().for_each(|round| safety.completed(round));
-                Ok(())
+                match own_round {
+                    Some(round) => safety.name(round).done().await.map_err(Stop::Safety),
+                    None => Ok(()),
+                }
             };
             (token, result.await)
         }));
         Ok(())
     }
 
-    fn own_round(&self, write: &Write) -> Option<Round> {
-        match write {
-            Write::Block(block) if block.author() == self.rooms.me => Some(block.round()),
-            _ => None,
-        }
-    }
-
     fn put(&self, batch: &mut WriteBatch, write: Write) {
         match write {
             Write::Block(block) => {
-                let bytes = block.bytes().clone();
-                if block.author() == self.rooms.me {
-                    batch.put(schema::OWN, schema::round_key(block.round()), bytes.clone());
-                    match self.rooms.durability {
-                        parameters::Durability::Os => batch.put(schema::META, Meta::BOOT_ID, self.boot_id.clone()),
-                        parameters::Durability::Synced => batch.delete(schema::META, Meta::BOOT_ID),
-                    }
-                }
-                batch.put(schema::BLOCKS, schema::block_key(&block.reference()), bytes);
+                batch.put(schema::BLOCKS, schema::block_key(&block.reference()), block.bytes().clone());
             }
+            Write::Own(own) => self.put_own(batch, own),
+            Write::Uncover => batch.delete(schema::META, Meta::COVER),
             Write::Commit(delivery) => {
+                // Before this write has its place: payload that comes from now on gets no row.
+                self.rooms.intake.delivered(&delivery);
+                for delivered in &delivery.batches {
+                    batch.delete(schema::UNDELIVERED, schema::batch_key(&delivered.key()));
+                }
                 batch.put(schema::COMMITS, schema::index_key(delivery.commit.index), encode(&*delivery));
             }
             Write::Certificate(certificate) => {
@@ -217,12 +241,31 @@ impl Effects {
                 let interval = self.rooms.committee.protocol().checkpoint_interval;
                 batch.delete(schema::SNAPSHOTS, schema::index_key(index.minus(2 * interval)));
             }
-            Write::ClearNeverSigned => batch.delete(schema::META, Meta::NEVER_SIGNED),
         }
     }
 
+    fn put_own(&self, batch: &mut WriteBatch, own: OwnWrite) {
+        let OwnWrite { block, cover, first, replaces } = own;
+        if let Some(given_up) = replaces {
+            batch.delete(schema::OWN, schema::round_key(given_up.round));
+            batch.delete(schema::BLOCKS, schema::block_key(&given_up));
+        }
+        if first {
+            batch.delete(schema::META, Meta::NEVER_SIGNED);
+        }
+        match cover {
+            Some(cover) => batch.put(schema::META, Meta::COVER, encode(&cover)),
+            None => batch.delete(schema::META, Meta::COVER),
+        }
+        match self.rooms.durability {
+            parameters::Durability::Os => batch.put(schema::META, Meta::BOOT_ID, self.boot_id.clone()),
+            parameters::Durability::Synced => batch.delete(schema::META, Meta::BOOT_ID),
+        }
+        batch.put(schema::OWN, schema::round_key(block.round()), block.bytes().clone());
+        batch.put(schema::BLOCKS, schema::block_key(&block.reference()), block.bytes().clone());
+    }
+
     fn deliver(&mut self, delivery: Arc<Delivery>) {
-        self.rooms.intake.delivered(&delivery);
         let me = self.rooms.me;
         let own = delivery.batches.iter().filter(|batch| batch.author == me).map(|batch| batch.batch.sequence);
         self.rooms.stages.committed(delivery.commit.index, own);
@@ -295,6 +338,13 @@ impl Effects {
         let (gc_round, last_commit) = (tip.gc_round, tip.last_commit);
         let message = Message::Tip { own: lengths[0], yours: lengths[1], gc_round, last_commit };
         let _ = self.rooms.links.respond(reply, Lane::Priority, message.with_tail(tail));
+    }
+}
+
+fn own_round(write: &Write) -> Option<Round> {
+    match write {
+        Write::Own(own) => Some(own.block.round()),
+        _ => None,
     }
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rorqual_config::encoding::decode;
 use rorqual_config::{AuthorityIndex, ChainId, Digest};
-use rorqual_protocol::Recovered;
 use rorqual_protocol::types::{BatchRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
+use rorqual_protocol::{Cover, Recovered};
 use rorqual_store::offline::{Lock, LogEnd, View, read_logs};
 use rorqual_store::{Column, Direction, Options, Store, StoreError};
 
@@ -97,7 +97,7 @@ pub struct Found {
     pub last_sealed: Sequence,
 }
 
-/// Reads the state of the core of member `me`. `completed` is the round in the safety record; `executed` is what execution found: its last applied commit with the state digest
+/// Reads the state of the core of member `me`. `completed` is the round that the safety record names; `executed` is what execution found: its last applied commit with the state digest
 /// after it, and the digests that a coming `aux` needs.
 ///
 /// # Errors
@@ -110,8 +110,8 @@ pub async fn load(
     state_digests: Vec<(CommitIndex, Digest)>,
 ) -> Result<Found, RecoveryError> {
     let never_signed = store.read(schema::META, Meta::NEVER_SIGNED).await?.is_some();
-    let newest = store.iterate(schema::SNAPSHOTS, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
-    let snapshot = newest
+    let snapshots = store.iterate(schema::SNAPSHOTS, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
+    let snapshot = snapshots
         .first()
         .map(|(key, bytes)| number(schema::SNAPSHOTS, key).map(|index| (CommitIndex(index), bytes.to_vec())))
         .transpose()?;
@@ -127,10 +127,19 @@ pub async fn load(
         VerifiedBlock::from_store(bytes.clone()).map_err(|error| error.to_string())
     })
     .await?;
-    let own_last =
-        last(store, schema::OWN, |bytes| VerifiedBlock::from_store(bytes.clone()).map_err(|e| e.to_string()));
+    let mut own = newest(store, schema::OWN, 2, |bytes| {
+        VerifiedBlock::from_store(bytes.clone()).map_err(|error| error.to_string())
+    })
+    .await?
+    .into_iter();
+    let cover: Option<Cover> = match store.read(schema::META, Meta::COVER).await? {
+        Some(bytes) => {
+            Some(record(schema::META, Meta::COVER, &bytes, &|bytes| decode(bytes).map_err(|e| e.to_string()))?)
+        }
+        None => None,
+    };
     let certificate =
-        last(store, schema::CERTIFICATES, |bytes| decode::<Certificate>(bytes).map_err(|e| e.to_string()));
+        newest(store, schema::CERTIFICATES, 1, |bytes| decode::<Certificate>(bytes).map_err(|e| e.to_string()));
     let sealed: Vec<BatchRef> =
         all(store, schema::SEALED, &[], |bytes| decode(bytes).map_err(|error| error.to_string())).await?;
     let last_sealed = sealed.last().map_or(Sequence(0), |batch| batch.sequence);
@@ -140,17 +149,19 @@ pub async fn load(
         snapshot,
         commits,
         blocks,
-        own_last: own_last.await?,
+        own_last: own.next(),
+        own_before: own.next(),
         completed,
+        cover,
         own_batches: readable(store, sealed, me).await?,
         absent: Vec::new(),
-        certificate: certificate.await?,
+        certificate: certificate.await?.pop(),
         executed,
         state_digests,
     };
-    for key in recovered.payload_of_last() {
-        if store.read(schema::PAYLOAD, &schema::batch_key(&key)).await?.is_none() {
-            recovered.absent.push(key);
+    for key in recovered.cover.iter().flat_map(|cover| &cover.payload) {
+        if store.read(schema::PAYLOAD, &schema::batch_key(key)).await?.is_none() {
+            recovered.absent.push(*key);
         }
     }
     Ok(Found { recovered, first_sealed, last_sealed })
@@ -189,13 +200,15 @@ fn number(column: Column, key: &[u8]) -> Result<u64, RecoveryError> {
     })
 }
 
-async fn last<T>(
+/// The last records of a column, the last one first, `count` at most.
+async fn newest<T>(
     store: &Store,
     column: Column,
+    count: usize,
     read: impl Fn(&bytes::Bytes) -> Result<T, String>,
-) -> Result<Option<T>, RecoveryError> {
-    let found = store.iterate(column, &[], &[], 1, PAGE_BYTES, Direction::Backward).await?;
-    found.first().map(|(key, bytes)| record(column, key, bytes, &read)).transpose()
+) -> Result<Vec<T>, RecoveryError> {
+    let found = store.iterate(column, &[], &[], count, PAGE_BYTES, Direction::Backward).await?;
+    found.iter().map(|(key, bytes)| record(column, key, bytes, &read)).collect()
 }
 
 async fn all<T>(

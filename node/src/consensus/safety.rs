@@ -1,10 +1,11 @@
 //! The safety record: a few bytes outside the database that tell a lost log tail from a torn one.
 //!
 //! RocksDB reads its log up to the first damaged record and cannot know whether what follows was synced. So the file
-//! `SAFETY` in the data directory holds the own round of the last *completed* durable point. It is written together with the
-//! next one: its sync runs beside that of the log, and an own block leaves when both are done. At start an own block that is
-//! missing below the recorded round means that the disk has lost something that was signed: *amnesia*, and this node must not
-//! sign again before it has asked its peers (protocol 1.11; rejoining is not built yet).
+//! `SAFETY` in the data directory names the own round of the last *completed* durable point. It is written as soon as that point
+//! has completed and before the block leaves, which is enough for whatever happens to the process; for the power it is synced
+//! together with the next durable point, beside the log, and the next block leaves when both are done. At start an own block that
+//! is missing below the recorded round means that the disk has lost something that was signed: *amnesia*, and this node must not
+//! sign again before it has asked its peers (protocol 1.11; rejoining is not built yet). A block that the record names has left.
 //!
 //! The file has two slots, each with a checksum of its own, written in turn: a torn write damages one and leaves the other.
 //! It is made once and only overwritten, so that writing it needs no space. The file `AMNESIA` beside it says in words
@@ -45,7 +46,7 @@ pub struct Record {
     pub me: AuthorityIndex,
     /// Counts writes; the slot with the higher number is the newer one.
     pub generation: u64,
-    /// Own round of the last durable point that had completed.
+    /// Own round of the last durable point that has completed.
     pub round: Round,
 }
 
@@ -140,6 +141,18 @@ pub fn read(directory: &Path) -> Result<Found, String> {
 pub fn create(directory: &Path, record: Record) -> Result<(), String> {
     let content: Vec<u8> = (0..SLOTS).flat_map(|_| record.to_slot()).collect();
     replace(directory, FILE, &content)
+}
+
+/// Names at least `round` in the record of a data directory, durably, before something is taken away that an own block stands
+/// for: from then on its absence proves nothing. Without a whole record nothing is changed. Blocks.
+///
+/// # Errors
+/// One sentence naming the file.
+pub fn vouch(directory: &Path, round: Round) -> Result<(), String> {
+    match read(directory)? {
+        Found::Valid { record, .. } if record.round < round => create(directory, record.next(round)),
+        _ => Ok(()),
+    }
 }
 
 /// Writes the mark that forbids to sign, durably. Blocks.
@@ -251,14 +264,20 @@ impl Testimony {
 
 /// The open record. Its file is written by a thread of its own, so that no task waits for the disk.
 pub struct SafetyRecord {
-    completed: AtomicU64,
+    named: AtomicU64,
     orders: mpsc::UnboundedSender<Order>,
     path: PathBuf,
 }
 
+enum Task {
+    /// Name this round.
+    Name(Round),
+    /// Put what is named on disk.
+    Sync,
+}
+
 struct Order {
-    round: Round,
-    sync: bool,
+    task: Task,
     done: oneshot::Sender<io::Result<()>>,
 }
 
@@ -274,33 +293,39 @@ impl SafetyRecord {
             create(directory, record)?;
         }
         let file = File::options().write(true).open(&path).map_err(failed)?;
-        // One order for each own block, of which one at most is under way: the channel never grows.
+        // What was read may never have been synced, and from now on it counts.
+        file.sync_data().map_err(failed)?;
+        // Two orders for each own block, of which one at most is under way: the channel never grows.
         let (orders, received) = mpsc::unbounded_channel();
         thread::Builder::new()
             .name("safety-record".to_owned())
             .spawn(move || write_all(&file, record, received))
             .map_err(failed)?;
-        Ok(Arc::new(Self { completed: AtomicU64::new(record.round.0), orders, path }))
+        Ok(Arc::new(Self { named: AtomicU64::new(record.round.0), orders, path }))
     }
 
-    /// Begins to write the round of the last completed durable point; to be called when the next one begins. `sync`: whether the
-    /// disk must have it, or only the operating system.
-    pub fn write(&self, sync: bool) -> Written {
+    /// Names the own round of a durable point that has completed; to be called before its block leaves. When it is done, the
+    /// operating system has it: it survives the end of the process. A round at or below the one that is named changes nothing.
+    pub fn name(&self, round: Round) -> Written {
+        self.named.fetch_max(round.0, Ordering::AcqRel);
+        self.order(Task::Name(round))
+    }
+
+    /// Puts what is named on disk; to be called when the next durable point begins, as a part of it.
+    pub fn sync(&self) -> Written {
+        self.order(Task::Sync)
+    }
+
+    fn order(&self, task: Task) -> Written {
         let (done, receiver) = oneshot::channel();
-        let round = self.last_completed();
         // Without its thread the receiver answers with an error.
-        let _ = self.orders.send(Order { round, sync, done });
+        let _ = self.orders.send(Order { task, done });
         Written { receiver, path: self.path.clone() }
     }
 
-    /// The own round of the last completed durable point.
-    pub fn last_completed(&self) -> Round {
-        Round(self.completed.load(Ordering::Acquire))
-    }
-
-    /// The durable point of this own round has completed.
-    pub fn completed(&self, round: Round) {
-        self.completed.fetch_max(round.0, Ordering::AcqRel);
+    /// The own round that is named.
+    pub fn named(&self) -> Round {
+        Round(self.named.load(Ordering::Acquire))
     }
 }
 
@@ -331,8 +356,11 @@ impl Written {
 
 /// The life of the thread. After a failure it writes nothing more: what the file holds is unknown then.
 fn write_all(file: &File, mut record: Record, mut orders: mpsc::UnboundedReceiver<Order>) {
-    while let Some(Order { round, sync, done }) = orders.blocking_recv() {
-        let result = write_one(file, &mut record, round, sync);
+    while let Some(Order { task, done }) = orders.blocking_recv() {
+        let result = match task {
+            Task::Name(round) => name(file, &mut record, round),
+            Task::Sync => file.sync_data(),
+        };
         let failed = result.is_err();
         // An error means that nobody waits for the answer.
         let _ = done.send(result);
@@ -342,13 +370,12 @@ fn write_all(file: &File, mut record: Record, mut orders: mpsc::UnboundedReceive
     }
 }
 
-fn write_one(file: &File, record: &mut Record, round: Round, sync: bool) -> io::Result<()> {
+fn name(file: &File, record: &mut Record, round: Round) -> io::Result<()> {
     if round <= record.round {
         return Ok(());
     }
     *record = record.next(round);
-    file.write_all_at(&record.to_slot(), record.offset())?;
-    if sync { file.sync_data() } else { Ok(()) }
+    file.write_all_at(&record.to_slot(), record.offset())
 }
 
 #[cfg(test)]
@@ -473,21 +500,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_round_of_a_durable_point_is_written_with_the_next_one() {
+    async fn a_round_stands_in_the_file_as_soon_as_it_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(read(folder.path()), Ok(Found::Missing));
         let open = SafetyRecord::open(folder.path(), Record::first(chain(1), ME)).expect("a record");
         for round in 1..=9 {
-            assert_eq!(open.write(round % 2 == 0).done().await, Ok(()));
+            assert_eq!(open.sync().done().await, Ok(()));
+            assert_eq!(open.name(Round(round)).done().await, Ok(()));
             let Ok(Found::Valid { record, damaged: None }) = read(folder.path()) else { panic!("round {round}") };
-            assert_eq!(record.round, Round(round - 1), "the point of round {round} is not complete yet");
-            open.completed(Round(round));
+            assert_eq!((record.round, open.named()), (Round(round), Round(round)));
         }
+        assert_eq!(open.name(Round(3)).done().await, Ok(()), "an older one changes nothing");
         let Ok(Found::Valid { record, .. }) = read(folder.path()) else { panic!("a record") };
+        assert_eq!(record.round, Round(9));
         drop(open);
         let again = SafetyRecord::open(folder.path(), record).expect("a record");
-        again.completed(Round(20));
-        assert_eq!(again.write(true).done().await, Ok(()));
+        assert_eq!(again.name(Round(20)).done().await, Ok(()));
         assert!(matches!(read(folder.path()), Ok(Found::Valid { record, .. }) if record.round == Round(20)));
     }
 
@@ -499,10 +527,10 @@ mod tests {
         let file = File::open(&path).expect("a file that cannot be written");
         let (orders, received) = mpsc::unbounded_channel();
         let thread = thread::spawn(move || write_all(&file, Record::first(chain(1), ME), received));
-        let open = SafetyRecord { completed: AtomicU64::new(1), orders, path };
-        let first = open.write(true).done().await.expect_err("it cannot be written");
+        let open = SafetyRecord { named: AtomicU64::new(1), orders, path };
+        let first = open.name(Round(2)).done().await.expect_err("it cannot be written");
         assert!(first.contains("read-only") && first.contains("safety record"), "{first}");
-        assert!(open.write(true).done().await.is_err());
+        assert!(open.sync().done().await.is_err());
         thread.join().expect("the thread has ended");
     }
 

@@ -1,7 +1,7 @@
 //! Operator endpoints, plain HTTP, loopback by default.
 //!
 //! - `/livez`: the process serves; never fails for lack of a quorum or of disk.
-//! - `/readyz`: named checks, one a line; 503 while one fails.
+//! - `/readyz`: named checks, one a line; 503 while one fails that the node needs, `[-]`; `[!]` is for operators and fails nothing.
 //! - `/status`: facts as JSON.
 //! - `/metrics`: Prometheus text.
 //! - `POST /backup` with `{"output": "/absolute/path"}`: has the node copy its data there, see [`crate::backup`]. Only where the
@@ -34,6 +34,20 @@ pub struct Check {
     pub name: &'static str,
     /// `Ok`, or what is missing.
     pub result: Result<(), String>,
+    /// Whether the node is not ready while it fails.
+    pub needed: bool,
+}
+
+impl Check {
+    /// A node is not ready while this fails.
+    pub fn needed(name: &'static str, result: Result<(), String>) -> Self {
+        Self { name, result, needed: true }
+    }
+
+    /// Somebody should see to it, but the node works.
+    pub fn advisory(name: &'static str, result: Result<(), String>) -> Self {
+        Self { name, result, needed: false }
+    }
 }
 
 /// Where the answers come from. Called on threads that may block.
@@ -101,10 +115,11 @@ fn render(checks: &[Check]) -> impl IntoResponse + use<> {
     for check in checks {
         match &check.result {
             Ok(()) => text.push_str(&format!("[+] {} ok\n", check.name)),
-            Err(missing) => text.push_str(&format!("[-] {} {missing}\n", check.name)),
+            Err(missing) if check.needed => text.push_str(&format!("[-] {} {missing}\n", check.name)),
+            Err(advice) => text.push_str(&format!("[!] {} {advice}\n", check.name)),
         }
     }
-    let code = match checks.iter().all(|check| check.result.is_ok()) {
+    let code = match checks.iter().all(|check| check.result.is_ok() || !check.needed) {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -13,7 +13,8 @@ struct Fixed {
 impl Operator for Fixed {
     fn ready(&self) -> Vec<Check> {
         let quorum = self.missing.map_or(Ok(()), |missing| Err(missing.to_owned()));
-        vec![Check { name: "running", result: Ok(()) }, Check { name: "quorum", result: quorum }]
+        let clock = Check::advisory("clock", Err("2.0 s ahead".to_owned()));
+        vec![Check::needed("running", Ok(())), Check::needed("quorum", quorum), clock]
     }
     fn status(&self) -> serde_json::Value {
         serde_json::json!({ "round": 5 })
@@ -47,11 +48,17 @@ async fn checks_are_named_and_decide_the_status_code() {
     let (address, ..) = start(None).await;
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
     let ready = get(address, "/readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 200") && ready.ends_with("[+] running ok\n[+] quorum ok\n"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 200") && ready.ends_with("[+] running ok\n[+] quorum ok\n[!] clock 2.0 s ahead\n"),
+        "{ready}"
+    );
     let (address, ..) = start(Some("2 of 3")).await;
     assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
     let ready = get(address, "/readyz").await;
-    assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("[-] quorum 2 of 3\n"), "{ready}");
+    assert!(
+        ready.starts_with("HTTP/1.1 503") && ready.contains("[-] quorum 2 of 3\n[!] clock 2.0 s ahead\n"),
+        "{ready}"
+    );
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ metrics! {
     GC_ROUND Gauge "rorqual_gc_round" "Round at and below which blocks can no longer be committed";
     LOG_END Gauge "rorqual_log_next_position" "Position that the next transaction will get: transactions applied since the genesis";
     LOG_BEGINS Gauge "rorqual_log_begins_position" "First position that is still stored here";
+    QUORUM_ROUND_TRIP Gauge "rorqual_quorum_round_trip_seconds" "Round trip within which a quorum of stake is reached, as consensus knows it; 0 before it was measured";
+    DELAY_BOUND Gauge "rorqual_delay_bound_seconds" "The delay bound D that consensus counts with at present";
     LEADER_TIMEOUT Gauge "rorqual_leader_timeout_seconds" "How long a round waits for its leader at present";
     MUTED_LEADERS Gauge "rorqual_muted_leaders" "Leaders that no round waits for";
     PENDING_OWN_BATCHES Gauge "rorqual_pending_own_batches" "Own batches that no commit has delivered yet";
@@ -85,6 +87,9 @@ metrics! {
     STORE_BLOCK_CACHE Gauge "rorqual_store_block_cache_bytes" "Memory for blocks read from tables, all columns together";
     DISK_FREE_BYTES Gauge "rorqual_disk_free_bytes" "Bytes that may still be written in the data directory: of the filesystem, or of the quota";
     DISK_LEVEL Gauge "rorqual_disk_level" "What the node does about free space: 0 ample, 1 low, 2 read-only, 3 standstill";
+    CLOCK_DEVIATION Gauge "rorqual_clock_deviation_seconds" "How far this machine's clock is ahead (below 0: behind). Label from: peers (the median of theirs), commit_time (that of the next commit)";
+    CLOCK_WRONG Gauge "rorqual_clock_wrong" "1 while this machine's clock is more than a second off, else 0";
+    CLOCK_WARNINGS Counter "rorqual_clock_warnings_total" "How often this machine's clock came to be more than a second off";
     STORE_WRITES Counter "rorqual_store_writes_total" "Batches written to the store";
     STORE_WRITTEN_BYTES Counter "rorqual_store_written_bytes_total" "Bytes of keys and values written to the store";
     STORE_SYNCS Counter "rorqual_store_syncs_total" "Syncs of the store's log to disk";

@@ -101,13 +101,13 @@ mod tests {
     fn questions_that_no_honest_peer_repeats_are_refused_and_blamed() {
         for kind in [Kind::Subscribe, Kind::TipQuery] {
             let mut allowance = Allowance::new(&committee(4));
-            assert_eq!(taken(&mut allowance, SECOND, kind, 2_400), 4);
+            assert_eq!(taken(&mut allowance, SECOND, kind, 2_400), 8);
             assert_eq!(allowance.admit(SECOND, kind, 4), Err(Rule::Rate));
-            assert_eq!(taken(&mut allowance, 2 * SECOND, kind, 2_400), 1);
+            assert_eq!(taken(&mut allowance, 2 * SECOND, kind, 2_400), 2);
             // Whoever comes back by a new link may ask once; no more than that.
             allowance.renew(2 * SECOND);
             assert_eq!(taken(&mut allowance, 2 * SECOND, kind, 2_400), 1);
-            assert_eq!(taken(&mut allowance, 60 * SECOND, kind, 2_400), 4);
+            assert_eq!(taken(&mut allowance, 60 * SECOND, kind, 2_400), 8);
             // One does not use up the other, nor what blocks need.
             assert_eq!(taken(&mut allowance, 60 * SECOND, Kind::OwnBlock, 100), 100);
             assert!(allowance.ready_at() <= 60 * SECOND);

@@ -100,11 +100,11 @@ impl Kind {
     pub fn limit(self) -> Limit {
         let (per_second, burst, above) = match self {
             Self::OwnBlock | Self::History => (4_000, 4_000, Above::Wait),
-            Self::BatchChunk => (16_000, 32_000, Above::Wait),
+            Self::BatchChunk => (32_000, 72_000, Above::Wait),
             Self::FetchBlocks | Self::RangeBlocks => (2_000, 2_000, Above::Shed),
             Self::FetchBatches | Self::MissingBatches => (2_000, 4_000, Above::Shed),
             Self::FetchCommits => (500, 500, Above::Shed),
-            Self::Subscribe | Self::TipQuery => (1, 4, Above::Refuse),
+            Self::Subscribe | Self::TipQuery => (2, 8, Above::Refuse),
         };
         Limit { per_second, burst, above }
     }
@@ -120,7 +120,7 @@ impl Kind {
             Self::RangeBlocks => TAG + COUNT + MAX_RANGE_BLOCKS * REF,
             Self::BatchChunk => TAG + KEY + 8 + CHUNK_BYTES,
             Self::FetchBatches | Self::MissingBatches => TAG + COUNT + MAX_FETCH_BATCHES * KEY,
-            Self::FetchCommits => TAG + 16,
+            Self::FetchCommits => TAG + 16 + 4,
             Self::TipQuery => TAG,
         }
     }
@@ -151,9 +151,11 @@ mod tests {
             Kind::BatchChunk => (Stream::Bulk, Message::BatchChunk { key, total: u32::MAX, offset: 0 }, CHUNK_BYTES),
             Kind::FetchBatches => (Stream::Bulk, Message::FetchBatches { keys: vec![key; MAX_FETCH_BATCHES] }, 0),
             Kind::MissingBatches => (Stream::Bulk, Message::MissingBatches { keys: vec![key; MAX_FETCH_BATCHES] }, 0),
-            Kind::FetchCommits => {
-                (Stream::Bulk, Message::FetchCommits { from: CommitIndex(1), to: CommitIndex(u64::MAX >> 2) }, 0)
-            }
+            Kind::FetchCommits => (
+                Stream::Bulk,
+                Message::FetchCommits { from: CommitIndex(1), to: CommitIndex(u64::MAX >> 2), offset: u32::MAX },
+                0,
+            ),
             Kind::TipQuery => (Stream::Priority, Message::TipQuery, 0),
         }
     }
@@ -173,7 +175,8 @@ mod tests {
     #[test]
     fn answers_and_rubbish_are_of_no_kind() {
         let blocks = Message::Blocks { lengths: Vec::new(), missing: Vec::new() };
-        for message in [blocks, Message::Commits, Message::NoCommits { first_index: CommitIndex(1) }] {
+        let commits = Message::Commits { lengths: Vec::new(), more: 0, ends: false };
+        for message in [blocks, commits, Message::NoCommits { first_index: CommitIndex(1) }] {
             for stream in [Stream::Priority, Stream::Bulk] {
                 assert_eq!(Kind::of(stream, &message.frame().header), None, "{message:?}");
             }

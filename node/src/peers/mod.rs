@@ -1,6 +1,8 @@
 //! The wire between nodes: one message enum, what a peer may send of it, and the way from bytes to a verified message in the right
 //! mailbox.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod allowance;
 pub mod kind;
 pub mod message;

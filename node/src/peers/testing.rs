@@ -2,10 +2,12 @@
 
 use rorqual_config::{Committee, Digest, KeyPair, Member, ProtocolParameters, Stake};
 
+/// The key of a member.
 pub fn key(index: usize) -> KeyPair {
     KeyPair::from_seed([index as u8 + 1; 32])
 }
 
+/// Members with one vote each.
 pub fn committee(size: usize) -> Committee {
     let member = |index: usize| Member {
         name: format!("node-{index}"),

@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
-use rorqual_config::{AuthorityIndex, CodecError, Committee};
+use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Frame, Lane, Links};
 use rorqual_protocol::certificate::check::VerifiedRange;
 use rorqual_protocol::types::{BlockError, BlockRef, Certificate, Commit, CommitIndex, UnverifiedBlock};
 use rorqual_protocol::{Input, Known, Rule, Verdict};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
+use super::pages::Records;
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::Verdicts;
-use crate::peers::message::{MAX_RANGE_BLOCKS, Message, split};
+use crate::peers::message::{MAX_RANGE_BLOCKS, Message, Unreadable, split};
 
 /// Deadline of a request for blocks.
 const BLOCKS_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of each request of a commit range.
 const RANGE_DEADLINE: Duration = Duration::from_secs(5);
 /// Blocks of one range: more than an honest range of any length needs, few enough to bound memory.
-const MAX_BLOCKS_OF_RANGE: usize = 200_000;
+pub const MAX_BLOCKS_OF_RANGE: usize = 200_000;
 
 /// Fetches for consensus.
 #[derive(Clone)]
@@ -82,10 +83,10 @@ impl Fetcher {
         });
     }
 
-    /// Asks `peer` for certified commits and their blocks, from a task of its own.
-    pub fn commits(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) {
+    /// Asks `peer` for certified commits and their blocks, from a task of its own. Whoever aborts it hears nothing any more.
+    pub fn commits(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> AbortHandle {
         let this = self.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let input = match this.range(peer, from, to).await {
                 Ok(range) => Input::CertifiedCommits { sender: peer, range },
                 Err(failure) => {
@@ -96,6 +97,7 @@ impl Fetcher {
             };
             this.tell(input).await;
         });
+        task.abort_handle()
     }
 
     /// Takes one block of an answer, which must be the one that was asked for. What has come another way meanwhile is not verified
@@ -151,7 +153,7 @@ impl Fetcher {
         let blocks =
             split(&lengths, tail).ok_or_else(|| rubbish(Rule::Lengths, "lengths that do not fit the frame"))?;
         let known = missing.iter().all(|reference| refs.contains(reference));
-        if !known || blocks.len() + missing.len() != refs.len() {
+        if !known || blocks.len().checked_add(missing.len()) != Some(refs.len()) {
             return Err(rubbish(Rule::Answer, "an answer that does not match its question"));
         }
         Ok((blocks, missing))
@@ -167,33 +169,60 @@ impl Fetcher {
     }
 
     async fn range(&self, peer: AuthorityIndex, from: CommitIndex, to: CommitIndex) -> Result<VerifiedRange, Failure> {
-        let frame = Message::FetchCommits { from, to }.frame();
-        let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
-        let (message, tail) = Message::read(&answer).map_err(undecodable)?;
-        match message {
-            Message::Commits => {}
-            Message::NoCommits { first_index } if first_index > from => return Err(Failure::Pruned(first_index)),
-            Message::NoCommits { .. } => return Err(Failure::Silent),
-            _ => return Err(Failure::Broke(Rule::Answer, "not an answer with commits".into())),
-        }
-        let (commits, certificate): (Vec<Commit>, Certificate) = decode(&tail).map_err(undecodable)?;
-        if commits.first().is_none_or(|first| first.index != from) {
-            return Err(Failure::Broke(Rule::Answer, "a range that does not begin where it was asked to".into()));
-        }
+        let (commits, certificate, bytes) = self.records(peer, from, to).await?;
         let committee = self.committee.clone();
         let checked = tokio::task::spawn_blocking(move || {
             VerifiedRange::verify_commits(&commits, &certificate, &committee).map(|()| (commits, certificate))
         });
         let (commits, certificate) = joined(checked.await)?;
-        let blocks = self.blocks_of(peer, &commits).await?;
+        let blocks = self.blocks_of(peer, from, &commits, bytes).await?;
         let committee = self.committee.clone();
         joined(
             tokio::task::spawn_blocking(move || VerifiedRange::verify(commits, certificate, blocks, &committee)).await,
         )
     }
 
+    /// The records of a range with the certificate of the last, a page at a time, unverified; and how many bytes that took.
+    async fn records(
+        &self,
+        peer: AuthorityIndex,
+        from: CommitIndex,
+        to: CommitIndex,
+    ) -> Result<(Vec<Commit>, Certificate, usize), Failure> {
+        let mut records = Records::new(from);
+        loop {
+            let (next, offset) = records.next();
+            let frame = Message::FetchCommits { from: next, to: to.max(next), offset }.frame();
+            let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
+            let (message, tail) = Message::read(&answer).map_err(undecodable)?;
+            let certificate = match message {
+                Message::Commits { lengths, more, ends } => records.add(&lengths, more, ends, tail),
+                Message::NoCommits { first_index } if records.is_empty() && first_index > from => {
+                    return Err(Failure::Pruned(first_index));
+                }
+                Message::NoCommits { .. } => return Err(Failure::Silent),
+                _ => return Err(Failure::Broke(Rule::Answer, "not an answer with commits".into())),
+            };
+            self.progress(peer, from, records.bytes()).await;
+            if let Some(certificate) = certificate.map_err(|what| Failure::Broke(Rule::Answer, what))? {
+                let bytes = records.bytes();
+                return Ok((records.commits(), certificate, bytes));
+            }
+        }
+    }
+
+    async fn progress(&self, peer: AuthorityIndex, from: CommitIndex, bytes: usize) {
+        self.tell(Input::RangeProgress { peer, from, bytes: bytes as u64 }).await;
+    }
+
     /// The blocks that the commits name, in their order, unverified. The refs are certified: only their content can be wrong.
-    async fn blocks_of(&self, peer: AuthorityIndex, commits: &[Commit]) -> Result<Vec<Bytes>, Failure> {
+    async fn blocks_of(
+        &self,
+        peer: AuthorityIndex,
+        from: CommitIndex,
+        commits: &[Commit],
+        mut bytes: usize,
+    ) -> Result<Vec<Bytes>, Failure> {
         let refs: Vec<BlockRef> = commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
         if refs.len() > MAX_BLOCKS_OF_RANGE {
             return Err(Failure::Broke(Rule::Range, format!("a range of {} blocks", refs.len())));
@@ -208,7 +237,9 @@ impl Fetcher {
                 return Err(Failure::Silent);
             }
             rest = &rest[came.len()..];
+            bytes = came.iter().map(Bytes::len).fold(bytes, usize::saturating_add);
             blocks.extend(came);
+            self.progress(peer, from, bytes).await;
         }
         Ok(blocks)
     }
@@ -222,6 +253,6 @@ fn joined<T, E: std::fmt::Display>(result: Result<Result<T, E>, tokio::task::Joi
     }
 }
 
-fn undecodable(error: CodecError) -> Failure {
+fn undecodable(error: Unreadable) -> Failure {
     Failure::Broke(Rule::Undecodable, error.to_string())
 }

@@ -14,29 +14,29 @@ use tokio::sync::Notify;
 /// Answers "not here" that wait.
 const MISSING: usize = 256;
 
-/// What is to be done about one batch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Order {
+/// Batches handled at once.
+const AT_ONCE: usize = 512;
+
+/// What is to be done about one batch, in this order.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// Nobody waits any more for what was waited for before.
+    pub cancel: bool,
+    /// Nobody needs what is here of it.
+    pub delete: bool,
     /// Wait for it.
-    Wait {
-        /// Its length.
-        bytes: u32,
-        /// Who may have it.
-        holders: Vec<AuthorityIndex>,
-        /// Ask at once.
-        urgent: bool,
-    },
-    /// Nobody waits for it any more.
-    Cancel,
-    /// Nobody waited for what was waited for before; now somebody does again.
-    Renew {
-        /// Its length.
-        bytes: u32,
-        /// Who may have it.
-        holders: Vec<AuthorityIndex>,
-        /// Ask at once.
-        urgent: bool,
-    },
+    pub wait: Option<Wanted>,
+}
+
+/// A batch to wait for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Its length.
+    pub bytes: u32,
+    /// Who may have it.
+    pub holders: Vec<AuthorityIndex>,
+    /// Ask at once.
+    pub urgent: bool,
 }
 
 #[derive(Default)]
@@ -54,8 +54,8 @@ pub struct Orders(Arc<(Mutex<State>, Notify)>);
 /// What there is to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// An order for this batch.
-    Order(BatchKey, Order),
+    /// Orders, one a batch.
+    Orders(Vec<(BatchKey, Order)>),
     /// A peer does not have these.
     Missing(AuthorityIndex, Vec<BatchKey>),
     /// Nobody orders any more.
@@ -74,32 +74,40 @@ impl Orders {
 
     /// Wait for a batch, or name more holders of it.
     pub fn wait(&self, key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool) {
-        {
-            let mut state = self.lock();
-            let merged = match state.orders.remove(&key) {
-                None => {
-                    state.turn.push_back(key);
-                    Order::Wait { bytes, holders, urgent }
-                }
-                Some(Order::Cancel) => Order::Renew { bytes, holders, urgent },
-                Some(Order::Wait { holders: known, urgent: before, .. }) => {
-                    Order::Wait { bytes, holders: union(known, holders), urgent: urgent || before }
-                }
-                Some(Order::Renew { holders: known, urgent: before, .. }) => {
-                    Order::Renew { bytes, holders: union(known, holders), urgent: urgent || before }
-                }
-            };
-            state.orders.insert(key, merged);
-        }
-        self.0.1.notify_one();
+        self.change([key], |order| {
+            order.wait = Some(match order.wait.take() {
+                None => Wanted { bytes, holders: holders.clone(), urgent },
+                Some(before) => Wanted {
+                    bytes: bytes.max(before.bytes),
+                    holders: union(before.holders, &holders),
+                    urgent: urgent || before.urgent,
+                },
+            });
+        });
     }
 
     /// Nobody waits for a batch any more.
     pub fn cancel(&self, key: BatchKey) {
+        self.change([key], |order| {
+            order.cancel = true;
+            order.wait = None;
+        });
+    }
+
+    /// Nobody needs what is here of these. Whoever waits for one, before or later, finds it gone.
+    pub fn delete(&self, keys: impl IntoIterator<Item = BatchKey>) {
+        self.change(keys, |order| order.delete = true);
+    }
+
+    fn change(&self, keys: impl IntoIterator<Item = BatchKey>, mut change: impl FnMut(&mut Order)) {
         {
             let mut state = self.lock();
-            if state.orders.insert(key, Order::Cancel).is_none() {
-                state.turn.push_back(key);
+            let State { orders, turn, .. } = &mut *state;
+            for key in keys {
+                change(orders.entry(key).or_insert_with(|| {
+                    turn.push_back(key);
+                    Order::default()
+                }));
             }
         }
         self.0.1.notify_one();
@@ -125,10 +133,11 @@ impl Orders {
 
     fn try_next(&self) -> Option<Next> {
         let mut state = self.lock();
-        while let Some(key) = state.turn.pop_front() {
-            if let Some(order) = state.orders.remove(&key) {
-                return Some(Next::Order(key, order));
-            }
+        let most = state.turn.len().min(AT_ONCE);
+        let State { orders, turn, .. } = &mut *state;
+        let next: Vec<_> = turn.drain(..most).filter_map(|key| orders.remove_entry(&key)).collect();
+        if !next.is_empty() {
+            return Some(Next::Orders(next));
         }
         match state.missing.pop_front() {
             Some((peer, keys)) => Some(Next::Missing(peer, keys)),
@@ -148,9 +157,12 @@ impl Orders {
     }
 }
 
-fn union(mut known: Vec<AuthorityIndex>, more: Vec<AuthorityIndex>) -> Vec<AuthorityIndex> {
-    let new: Vec<AuthorityIndex> = more.into_iter().filter(|holder| !known.contains(holder)).collect();
-    known.extend(new);
+fn union(mut known: Vec<AuthorityIndex>, more: &[AuthorityIndex]) -> Vec<AuthorityIndex> {
+    for holder in more {
+        if !known.contains(holder) {
+            known.push(*holder);
+        }
+    }
     known
 }
 
@@ -168,18 +180,29 @@ mod tests {
     const A: AuthorityIndex = AuthorityIndex(1);
     const B: AuthorityIndex = AuthorityIndex(2);
 
+    fn waits(bytes: u32, holders: &[AuthorityIndex], urgent: bool) -> Option<Wanted> {
+        Some(Wanted { bytes, holders: holders.to_vec(), urgent })
+    }
+
+    fn next(orders: &Orders) -> Vec<(BatchKey, Order)> {
+        match orders.try_next() {
+            Some(Next::Orders(next)) => next,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn however_often_a_batch_is_ordered_it_is_one_entry() {
         let orders = Orders::default();
         for turn in 0..10_000 {
             orders.wait(key(turn % 3), 7, vec![A], false);
             orders.cancel(key(turn % 3));
+            orders.delete([key(turn % 3)]);
         }
         assert_eq!((orders.len(), orders.lock().turn.len()), (3, 3));
-        for number in 0..3 {
-            assert_eq!(orders.try_next(), Some(Next::Order(key(number), Order::Cancel)));
-        }
-        assert_eq!(orders.try_next(), None);
+        let gone = Order { cancel: true, delete: true, wait: None };
+        assert_eq!(next(&orders), (0..3).map(|number| (key(number), gone.clone())).collect::<Vec<_>>());
+        assert_eq!((orders.try_next(), orders.len()), (None, 0));
     }
 
     #[test]
@@ -187,12 +210,25 @@ mod tests {
         let orders = Orders::default();
         orders.wait(key(1), 7, vec![A], false);
         orders.wait(key(1), 7, vec![A, B], true);
+        orders.wait(key(2), 7, vec![A], true);
         orders.cancel(key(2));
         orders.wait(key(2), 7, vec![B], false);
-        let first = Order::Wait { bytes: 7, holders: vec![A, B], urgent: true };
-        assert_eq!(orders.try_next(), Some(Next::Order(key(1), first)));
-        let second = Order::Renew { bytes: 7, holders: vec![B], urgent: false };
-        assert_eq!(orders.try_next(), Some(Next::Order(key(2), second)));
+        let first = Order { wait: waits(7, &[A, B], true), ..Order::default() };
+        let second = Order { cancel: true, delete: false, wait: waits(7, &[B], false) };
+        assert_eq!(next(&orders), [(key(1), first), (key(2), second)]);
+    }
+
+    #[test]
+    fn a_wait_after_a_deletion_comes_after_it_and_one_before_it_is_gone_if_cancelled() {
+        let orders = Orders::default();
+        orders.cancel(key(1));
+        orders.delete([key(1), key(2)]);
+        orders.wait(key(1), 7, vec![B], false);
+        orders.wait(key(2), 7, vec![B], false);
+        orders.cancel(key(2));
+        let first = Order { cancel: true, delete: true, wait: waits(7, &[B], false) };
+        let second = Order { cancel: true, delete: true, wait: None };
+        assert_eq!(next(&orders), [(key(1), first), (key(2), second)]);
     }
 
     #[test]
@@ -200,9 +236,9 @@ mod tests {
         let orders = Orders::default();
         (0..10_000).for_each(|number| orders.missing(A, vec![key(number)]));
         assert_eq!(orders.lock().missing.len(), MISSING);
-        orders.cancel(key(1));
+        (0..AT_ONCE as u64 + 1).for_each(|number| orders.cancel(key(number)));
         orders.close();
-        assert_eq!(orders.try_next(), Some(Next::Order(key(1), Order::Cancel)));
+        assert_eq!((next(&orders).len(), next(&orders).len()), (AT_ONCE, 1));
         for number in 0..MISSING as u64 {
             assert_eq!(orders.try_next(), Some(Next::Missing(A, vec![key(number)])));
         }

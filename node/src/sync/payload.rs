@@ -2,7 +2,8 @@
 //!
 //! One task. For every wait there is one `notify_read` on the store; whoever writes the payload ends the wait: a live chunk
 //! from the author, the answer to a fetch, or a write of long ago. The first request goes out after `payload_grace`, or at once
-//! when the core says so; a holder just learnt is asked at once; later ones in turn, with growing pauses. At most
+//! when the core says so; a holder just learnt is asked at once; the next one when the patience with one is over, by the rules
+//! of [`rorqual_protocol::holders`]. At most
 //! `WINDOW_BYTES` are asked of one holder at a time, so that catching up does not overrun its queue. While the disk is all but
 //! full nobody is asked. A cancelled wait leaves nothing behind.
 
@@ -16,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use rorqual_config::AuthorityIndex;
 use rorqual_network::{Lane, Links};
 use rorqual_protocol::Input;
+use rorqual_protocol::holders::{Asked, Holders, Question, Step};
 use rorqual_protocol::types::BatchKey;
 use rorqual_store::{Store, StoreError};
 use tokio::sync::mpsc;
@@ -26,12 +28,12 @@ use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::message::{MAX_FETCH_BATCHES, Message};
 use crate::schema;
-use crate::sync::orders::{Next, Order, Orders};
+use crate::sync::orders::{Next, Order, Orders, Wanted};
 
-/// First pause between two requests for the same batch.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest pause between two requests for the same batch.
-const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Pause while the disk is all but full, or where a holder's window has no room.
+const RETRY: Duration = Duration::from_secs(2);
+/// Least patience with a holder; twice the grace where that is more.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Bytes asked of one holder and not there yet. A single batch always goes.
 const WINDOW_BYTES: u64 = 8 << 20;
@@ -79,7 +81,9 @@ impl PayloadSync {
             arrivals: FuturesUnordered::new(),
             due: BTreeMap::new(),
             turn: 0,
-            holders: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            holders: Holders::new(LEAST_PATIENCE.max(setup.grace * 2)),
+            started: Instant::now(),
             setup,
         };
         (Self(Arc::new(Handle(orders))), task.run())
@@ -95,6 +99,11 @@ impl PayloadSync {
         self.0.0.cancel(key);
     }
 
+    /// Nobody needs this payload any more and no commit delivers it.
+    pub fn delete(&self, keys: Vec<BatchKey>) {
+        self.0.0.delete(keys);
+    }
+
     /// A peer said that it does not have these.
     pub fn missing(&self, peer: AuthorityIndex, keys: Vec<BatchKey>) {
         self.0.0.missing(peer, keys);
@@ -102,14 +111,11 @@ impl PayloadSync {
 }
 
 struct Wait {
-    /// Who may have it; asked in turn.
-    holders: Vec<AuthorityIndex>,
-    /// Of `holders`, the next one to ask.
-    next: usize,
-    pause: Duration,
+    /// Who may have it, and who is asked: that one's window is charged.
+    question: Question,
+    /// The first request went out.
+    begun: bool,
     bytes: u32,
-    /// Who was asked last; its window is charged.
-    asked: Option<AuthorityIndex>,
     /// Its place in `due`.
     at: (Instant, u64),
     arrival: AbortHandle,
@@ -132,7 +138,9 @@ struct Task {
     /// When to ask for which batch; the number makes keys distinct.
     due: BTreeMap<(Instant, u64), BatchKey>,
     turn: u64,
-    holders: BTreeMap<AuthorityIndex, Window>,
+    windows: BTreeMap<AuthorityIndex, Window>,
+    holders: Holders,
+    started: Instant,
     setup: PayloadSetup,
 }
 
@@ -149,7 +157,7 @@ impl Task {
             tokio::select! {
                 Some((key, outcome)) = self.arrivals.next() => self.arrived(key, outcome).await?,
                 next = self.orders.next() => match next {
-                    Next::Order(key, order) => self.obey(key, order),
+                    Next::Orders(orders) => self.obey(orders),
                     Next::Missing(peer, keys) => self.missing(peer, &keys),
                     Next::Closed => return Ok(()),
                 },
@@ -158,25 +166,27 @@ impl Task {
         }
     }
 
-    fn obey(&mut self, key: BatchKey, order: Order) {
-        if matches!(order, Order::Cancel | Order::Renew { .. })
-            && let Some(wait) = self.forget(&key)
-        {
-            wait.arrival.abort();
+    /// Each batch in the order of the core's words: a wait that comes after a deletion finds it gone. Deletions of many are one.
+    fn obey(&mut self, orders: Vec<(BatchKey, Order)>) {
+        for (key, _) in orders.iter().filter(|(_, order)| order.cancel) {
+            if let Some(wait) = self.forget(key) {
+                wait.arrival.abort();
+            }
         }
-        match order {
-            Order::Wait { bytes, holders, urgent } | Order::Renew { bytes, holders, urgent } => {
+        self.setup.intake.delete(orders.iter().filter(|(_, order)| order.delete).map(|(key, _)| *key));
+        for (key, order) in orders {
+            if let Some(Wanted { bytes, holders, urgent }) = order.wait {
                 self.wait(key, bytes, holders, urgent);
             }
-            Order::Cancel => {}
         }
     }
 
     fn missing(&mut self, peer: AuthorityIndex, keys: &[BatchKey]) {
         for key in keys {
-            let Some(wait) = self.waits.get(key) else { continue };
-            // Ask the next one at once, unless everybody was asked just now.
-            if wait.holders.len() > 1 && wait.next < wait.holders.len() && wait.holders.contains(&peer) {
+            let Some(wait) = self.waits.get_mut(key) else { continue };
+            if wait.question.asked().is_some_and(|asked| asked.peer == peer) {
+                let (asked, bytes) = (wait.question.release(), wait.bytes);
+                self.discharge(asked, bytes);
                 self.schedule(*key, Instant::now());
             }
         }
@@ -185,15 +195,12 @@ impl Task {
     fn wait(&mut self, key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool) {
         let now = Instant::now();
         let me = self.setup.me;
+        let deleted = self.setup.intake.want(key, bytes);
+        let others = holders.into_iter().filter(|holder| *holder != me);
         if let Some(wait) = self.waits.get_mut(&key) {
-            let known = wait.holders.len();
-            for holder in holders {
-                if holder != me && !wait.holders.contains(&holder) {
-                    wait.holders.push(holder);
-                }
-            }
-            if wait.holders.len() > known && (urgent || wait.next > 0) {
-                wait.next = known;
+            if wait.question.learn(others) && (urgent || wait.begun) {
+                let (asked, bytes) = (wait.question.release(), wait.bytes);
+                self.discharge(asked, bytes);
                 self.schedule(key, now);
             }
             return;
@@ -201,16 +208,20 @@ impl Task {
         let (arrival, registration) = AbortHandle::new_pair();
         let store = self.setup.store.clone();
         let stored = async move {
+            if let Some(mut deleted) = deleted {
+                // An error says that the deletion is over.
+                let _ = deleted.wait_for(|done| *done).await;
+            }
             store.notify_read(schema::PAYLOAD, schema::batch_key(&key)).await.map(|content| content.len() as u32)
         };
         self.arrivals.push(Box::pin(async move { (key, Abortable::new(stored, registration).await) }));
-        self.setup.intake.want(key);
-        let holders = holders.into_iter().filter(|holder| *holder != me).collect();
+        let mut question = Question::default();
+        question.learn(others);
         let first = if urgent { now } else { now + self.setup.grace };
-        self.turn += 1;
+        self.turn = self.turn.wrapping_add(1);
         let at = (first, self.turn);
         self.due.insert(at, key);
-        self.waits.insert(key, Wait { holders, next: 0, pause: RETRY_MIN, bytes, asked: None, at, arrival });
+        self.waits.insert(key, Wait { question, begun: false, bytes, at, arrival });
     }
 
     async fn arrived(
@@ -219,7 +230,11 @@ impl Task {
         outcome: Result<Result<u32, StoreError>, Aborted>,
     ) -> Result<(), StoreError> {
         let Ok(stored) = outcome else { return Ok(()) };
-        let bytes = stored?;
+        let (bytes, now) = (stored?, self.started.elapsed());
+        if let Some(wait) = self.waits.get_mut(&key) {
+            let (asked, owed) = (wait.question.arrived(&mut self.holders, now), wait.bytes);
+            self.discharge(asked, owed);
+        }
         self.forget(&key);
         // A closed mailbox means that the node is going down; its reason is told there.
         let _ = self.setup.consensus.send(Input::BatchStored { key, bytes }).await;
@@ -227,16 +242,16 @@ impl Task {
     }
 
     fn forget(&mut self, key: &BatchKey) -> Option<Wait> {
-        let wait = self.waits.remove(key)?;
+        let mut wait = self.waits.remove(key)?;
         self.due.remove(&wait.at);
         self.setup.intake.unwant(key);
-        self.discharge(wait.asked, wait.bytes);
+        self.discharge(wait.question.release(), wait.bytes);
         Some(wait)
     }
 
     /// Gives a holder's window back, and wakes what stalled on it.
-    fn discharge(&mut self, holder: Option<AuthorityIndex>, bytes: u32) {
-        let Some(window) = holder.and_then(|holder| self.holders.get_mut(&holder)) else { return };
+    fn discharge(&mut self, asked: Option<Asked>, bytes: u32) {
+        let Some(window) = asked.and_then(|asked| self.windows.get_mut(&asked.peer)) else { return };
         window.bytes = window.bytes.saturating_sub(u64::from(bytes));
         let mut room = WINDOW_BYTES.saturating_sub(window.bytes);
         let mut woken = Vec::new();
@@ -254,7 +269,7 @@ impl Task {
     fn schedule(&mut self, key: BatchKey, when: Instant) {
         let Some(wait) = self.waits.get_mut(&key) else { return };
         self.due.remove(&wait.at);
-        self.turn += 1;
+        self.turn = self.turn.wrapping_add(1);
         wait.at = (when, self.turn);
         self.due.insert(wait.at, key);
     }
@@ -281,35 +296,43 @@ impl Task {
         }
     }
 
-    /// Whom to ask for a batch that is due now, charged to that holder's window; the next attempt is scheduled.
+    /// Whom to ask for a batch that is due now, charged to that holder's window; when to look again is scheduled.
     fn question(&mut self, key: BatchKey, now: Instant) -> Option<AuthorityIndex> {
+        let elapsed = now.saturating_duration_since(self.started);
         let wait = self.waits.get_mut(&key)?;
-        let (asked, bytes) = (wait.asked.take(), wait.bytes);
-        self.discharge(asked, bytes);
+        if wait.question.is_late(elapsed) {
+            let (asked, bytes) = (wait.question.give_up(&mut self.holders), wait.bytes);
+            self.discharge(asked, bytes);
+        }
         if !self.setup.disk.takes_from_peers() {
-            self.schedule(key, now + RETRY_MAX);
+            self.schedule(key, now + RETRY);
             return None;
         }
         let wait = self.waits.get_mut(&key)?;
-        let holder = wait.holders.get(wait.next % wait.holders.len().max(1)).copied();
-        if let Some(holder) = holder {
-            let window = self.holders.entry(holder).or_default();
-            if window.bytes > 0 && window.bytes + u64::from(bytes) > WINDOW_BYTES {
-                window.stalled.push_back(key);
-                // Woken when the window has room, or by this clock if the holder never answers.
-                self.schedule(key, now + RETRY_MAX);
-                return None;
+        let (bytes, windows) = (u64::from(wait.bytes), &self.windows);
+        // A single batch always goes.
+        let owed = |holder: AuthorityIndex| match windows.get(&holder).map_or(0, |window| window.bytes) {
+            0 => Some(bytes),
+            before => Some(before.saturating_add(bytes)).filter(|owed| *owed <= WINDOW_BYTES),
+        };
+        match wait.question.next(&self.holders, elapsed, |_| true, owed) {
+            Step::Ask(holder, until) => {
+                wait.begun = true;
+                let window = self.windows.entry(holder).or_default();
+                window.bytes = window.bytes.saturating_add(bytes);
+                self.schedule(key, self.started + until);
+                Some(holder)
             }
-            window.bytes += u64::from(bytes);
+            Step::Wait(until) => {
+                self.schedule(key, self.started + until);
+                None
+            }
+            Step::Stall(holder) => {
+                self.windows.entry(holder).or_default().stalled.push_back(key);
+                // Woken when the window has room, or by this clock if the holder never answers.
+                self.schedule(key, now + RETRY);
+                None
+            }
         }
-        wait.asked = holder;
-        wait.next += 1;
-        if wait.next >= wait.holders.len() {
-            wait.next = 0;
-            wait.pause = (wait.pause * 2).min(RETRY_MAX);
-        }
-        let pause = wait.pause;
-        self.schedule(key, now + pause);
-        holder
     }
 }

@@ -15,7 +15,6 @@ use rorqual_store::{Direction, Durability, Store, StoreError, WriteBatch};
 use tracing::{info, warn};
 
 use super::payload::PayloadSync;
-use crate::batch::intake::Intake;
 use crate::schema::{self, Meta};
 
 /// Keys in one row.
@@ -34,8 +33,6 @@ pub struct Refetch {
     pub store: Store,
     /// Asks peers.
     pub payload: PayloadSync,
-    /// Told that what comes is no new payload of its author.
-    pub intake: Intake,
     /// Who is asked.
     pub peers: Vec<AuthorityIndex>,
 }
@@ -46,7 +43,7 @@ impl Refetch {
     /// # Errors
     /// What the store says.
     pub async fn run(self) -> Result<(), StoreError> {
-        let (mut came, mut missed) = (0, 0);
+        let (mut came, mut missed) = (0usize, 0usize);
         loop {
             // No other record sorts behind these.
             let page = self.store.iterate(schema::META, Meta::REFETCH, &[], 1, usize::MAX, Direction::Forward).await?;
@@ -54,8 +51,8 @@ impl Refetch {
             let Some((key, value)) = row else { break };
             let keys: Vec<(BatchKey, u32)> = decode(value).unwrap_or_default();
             let found = self.fetch(&keys).await?;
-            came += found;
-            missed += keys.len() - found;
+            came = came.saturating_add(found);
+            missed = missed.saturating_add(keys.len().saturating_sub(found));
             let mut done = WriteBatch::new();
             done.delete(schema::META, key.clone());
             self.store.write_batch(done, Durability::Buffered).await?;
@@ -77,18 +74,17 @@ impl Refetch {
             self.payload.wait(*key, *bytes, self.peers.clone(), true);
             waits.push(self.store.notify_read(schema::PAYLOAD, schema::batch_key(key)));
         }
-        let mut came = 0;
+        let mut came = 0usize;
         let all = async {
             while let Some(stored) = waits.next().await {
                 stored?;
-                came += 1;
+                came = came.saturating_add(1);
             }
             Ok::<(), StoreError>(())
         };
         let result = tokio::time::timeout(PATIENCE, all).await.unwrap_or(Ok(()));
         for (key, _) in keys {
             self.payload.cancel(*key);
-            self.intake.settled(key);
         }
         result.map(|()| came)
     }

@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rorqual_config::encoding::{decode, encode};
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Lane, Links, ReplyTo};
-use rorqual_protocol::types::{BatchKey, BlockRef, Certificate, Commit, CommitIndex, Delivery};
-use rorqual_store::{Direction, Store, StoreError};
+use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex};
+use rorqual_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::history::History;
 use crate::batch::spread::chunks;
 use crate::peers::message::{ANSWER_BYTES, MAX_FETCH_BATCHES, MAX_FETCH_BLOCKS, MAX_RANGE_BLOCKS, Message, join};
 use crate::schema;
@@ -23,8 +23,6 @@ use crate::schema;
 const QUEUE: usize = 256;
 /// Tip queries that wait for the core's answer, over all peers.
 const TIP_QUERIES: usize = 1_024;
-/// Certificates looked at to find the last one that fits.
-const MAX_COMMITS: usize = 500;
 
 /// A request, and where its answer goes.
 pub enum Request<R> {
@@ -53,6 +51,8 @@ pub enum Request<R> {
         from: CommitIndex,
         /// Last index wanted.
         to: CommitIndex,
+        /// Bytes of the first record that the asker has.
+        offset: u32,
         /// The request.
         reply: R,
     },
@@ -92,7 +92,7 @@ impl Server {
     pub fn remember_tip_query(&self, _peer: AuthorityIndex, reply: ReplyTo) -> u64 {
         let mut tips = self.tips.lock().unwrap_or_else(PoisonError::into_inner);
         let request = tips.next;
-        tips.next += 1;
+        tips.next = tips.next.wrapping_add(1);
         if tips.open.len() == TIP_QUERIES {
             tips.open.pop_front();
         }
@@ -136,8 +136,8 @@ impl Desk {
                 let _ = self.links.respond(reply, Lane::CatchUp, message.with_tail(tail));
             }
             Request::Batches { keys } if keys.len() <= MAX_FETCH_BATCHES => self.batches(keys).await?,
-            Request::Commits { from, to, reply } => {
-                let (message, tail) = self.commits(from, to).await?;
+            Request::Commits { from, to, offset, reply } => {
+                let (message, tail) = History(self.store.clone()).commits(from, to, offset).await?;
                 let _ = self.links.respond(reply, Lane::CatchUp, message.with_tail(tail));
             }
             // More than the rules allow: no answer.
@@ -147,7 +147,7 @@ impl Desk {
     }
 
     async fn blocks(&self, refs: Vec<BlockRef>) -> Result<(Message, Bytes), StoreError> {
-        let (mut found, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut found, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0usize);
         for reference in refs {
             if bytes >= ANSWER_BYTES {
                 missing.push(reference);
@@ -155,7 +155,7 @@ impl Desk {
             }
             match self.store.read(schema::BLOCKS, &schema::block_key(&reference)).await? {
                 Some(block) => {
-                    bytes += block.len();
+                    bytes = bytes.saturating_add(block.len());
                     found.push(block);
                 }
                 None => missing.push(reference),
@@ -181,45 +181,5 @@ impl Desk {
             let _ = self.links.send(self.peer, Lane::Urgent, Message::MissingBatches { keys: missing }.frame());
         }
         Ok(())
-    }
-
-    /// Commits `from..` up to the highest certified index within `to`, else to the next certified one.
-    async fn commits(&self, from: CommitIndex, to: CommitIndex) -> Result<(Message, Bytes), StoreError> {
-        let to = to.max(from).min(from.plus(MAX_COMMITS as u64));
-        let Some(certificate) = self.certificate(from, to).await? else {
-            return Ok((Message::NoCommits { first_index: self.first_index().await? }, Bytes::new()));
-        };
-        let end = schema::index_key(certificate.index().next());
-        let limit = (certificate.index().0 + 1).saturating_sub(from.0) as usize;
-        let records = self
-            .store
-            .iterate(schema::COMMITS, &schema::index_key(from), &end, limit, 8 * ANSWER_BYTES, Direction::Forward)
-            .await?;
-        let commits: Vec<Commit> =
-            records.iter().filter_map(|(_, bytes)| decode::<Delivery>(bytes).ok()).map(|d| d.commit).collect();
-        if commits.len() != limit || limit == 0 {
-            return Ok((Message::NoCommits { first_index: self.first_index().await? }, Bytes::new()));
-        }
-        let tail = Bytes::from(encode(&(commits, certificate)));
-        if tail.len() > ANSWER_BYTES && from < to {
-            // Too long for one answer: half the range. A single commit always goes.
-            return Box::pin(self.commits(from, CommitIndex(from.0.midpoint(to.0)))).await;
-        }
-        Ok((Message::Commits, tail))
-    }
-
-    async fn certificate(&self, from: CommitIndex, to: CommitIndex) -> Result<Option<Certificate>, StoreError> {
-        let (start, end) = (schema::index_key(from), schema::index_key(to.next()));
-        let within = self.store.iterate(schema::CERTIFICATES, &start, &end, 1, usize::MAX, Direction::Backward).await?;
-        let found = match within.first() {
-            Some(_) => within,
-            None => self.store.iterate(schema::CERTIFICATES, &end, &[], 1, usize::MAX, Direction::Forward).await?,
-        };
-        Ok(found.first().and_then(|(_, bytes)| decode(bytes).ok()))
-    }
-
-    async fn first_index(&self) -> Result<CommitIndex, StoreError> {
-        let first = self.store.iterate(schema::COMMITS, &[], &[], 1, usize::MAX, Direction::Forward).await?;
-        Ok(first.first().and_then(|(key, _)| schema::parse_number(key)).map_or(CommitIndex(1), CommitIndex))
     }
 }

@@ -4,6 +4,7 @@
 use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rorqual_config::encoding::{decode, decode_header, encode};
+use rorqual_config::range::in_range;
 use rorqual_config::{AuthorityIndex, ChainId};
 
 use super::{PROTOCOL_VERSION, Refusal, weight};
@@ -93,7 +94,7 @@ pub struct Hello {
     pub chain_id: ChainId,
     /// The node's place in the committee.
     pub author: AuthorityIndex,
-    /// Time of the last commit it has applied, in milliseconds since the Unix epoch; 0 before the first.
+    /// The time that its next commit would have now, as far as it can tell, in milliseconds since the Unix epoch.
     pub commit_time_ms: u64,
     /// Largest transaction, in bytes.
     pub max_transaction_bytes: u64,
@@ -111,10 +112,13 @@ impl Hello {
     /// Whether the rules allow this submission, whoever looks: its weight, or why it would be refused.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`] or [`Refusal::TooLarge`].
+    /// [`Refusal::Malformed`], [`Refusal::DeadlineTooFar`] or [`Refusal::TooLarge`].
     pub fn check(&self, submission: &Submission) -> Result<u64, Refusal> {
         if !submission.is_well_formed() || submission.ticket.is_some_and(|ticket| ticket.deadline_ms == 0) {
             return Err(Refusal::Malformed);
+        }
+        if submission.ticket.is_some_and(|ticket| !in_range(ticket.deadline_ms)) {
+            return Err(Refusal::DeadlineTooFar);
         }
         let bytes = submission.bytes.len() as u64;
         if bytes > self.max_transaction_bytes && u64::from(submission.largest()) > self.max_transaction_bytes {

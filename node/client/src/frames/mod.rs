@@ -17,6 +17,8 @@
 //!
 //! **Signs of life.** A client sends a ping every [`PING_INTERVAL`]; a side that has heard nothing for [`SILENCE`] may close.
 
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod hello;
 pub mod receipt;
 pub mod request;
@@ -65,7 +67,8 @@ pub const OVERHEAD_BYTES: u64 = 128;
 
 /// What a submission costs in credit: the bytes it adds to a batch, and [`OVERHEAD_BYTES`].
 pub fn weight(submission: &Submission) -> u64 {
-    (table_bytes(submission.count()) + submission.bytes.len()) as u64 + OVERHEAD_BYTES
+    let bytes = table_bytes(submission.count()).saturating_add(submission.bytes.len());
+    (bytes as u64).saturating_add(OVERHEAD_BYTES)
 }
 
 /// The largest weight of a submission that still fits a batch of `max_batch_bytes`.

@@ -112,7 +112,7 @@ pub enum Outcome {
 /// as its encoding.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Encode, Decode)]
 pub struct Receipts {
-    /// Time of the last commit the node has applied, in milliseconds since the Unix epoch.
+    /// The time that the node's next commit would have now, as far as it can tell, in milliseconds since the Unix epoch.
     pub commit_time_ms: u64,
     /// Weight the client may have sent since the start of the connection, in bytes.
     pub credit_bytes: u64,
@@ -136,7 +136,7 @@ impl Receipts {
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.committed.len() + self.already.len() + self.refused.len()
+        self.committed.len().saturating_add(self.already.len()).saturating_add(self.refused.len())
     }
 
     /// Whether there is none.

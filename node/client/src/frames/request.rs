@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 use bytes::Bytes;
 use rorqual_config::CodecError;
 use rorqual_config::encoding::{decode_header, encode};
+use rorqual_config::range::in_range;
 
 use super::BatchId;
 use crate::submission::{Submission, SubmissionId, Ticket};
@@ -82,6 +83,20 @@ impl Request {
     /// Header and tail of any other frame.
     pub fn frame(&self) -> [Bytes; 2] {
         [encode(self).into(), Bytes::new()]
+    }
+
+    /// Whether the commit, positions, sequence and deadline that it names can exist ([`rorqual_config::range`]). Tags are the
+    /// client's, waits and counts are cut to what the node grants.
+    pub fn is_in_range(&self) -> bool {
+        let number = match self {
+            Self::Submit { tag: _, ticket, ends: _ } => ticket.map_or(0, |ticket| ticket.deadline_ms),
+            Self::Read { tag: _, what: ReadKey::Position(position), wait_ms: _ } => *position,
+            Self::Read { tag: _, what: ReadKey::Batch(batch), wait_ms: _ } => batch.sequence,
+            Self::Log { tag: _, from, max_count: _, wait_ms: _ } => *from,
+            Self::Certificate { tag: _, commit } => *commit,
+            Self::Lookup { .. } | Self::Status { tag: _ } | Self::Ping => 0,
+        };
+        in_range(number)
     }
 
     /// Reads a frame. The tail of a submission shares the frame's memory; other requests have none.

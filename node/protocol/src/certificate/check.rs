@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use rorqual_config::{Committee, Stake};
 
-use crate::types::block::block_digest;
+use crate::types::block::{block_digest, check_votes};
+use crate::types::commit::CommitHeader;
+use crate::types::range::in_range;
 use crate::types::{Certificate, Commit, Signer, VerifiedBlock, merkle};
 
 /// Why a certificate or a range is not to be believed. Charge whoever sent it.
@@ -18,7 +20,49 @@ fn wrong<T>(what: impl Into<String>) -> Result<T, CertificateError> {
     Err(CertificateError(what.into()))
 }
 
-/// Checks every signature and that the stake behind the commit is at least `threshold` (`committee.quorum()` for clients,
+/// Everything that needs neither a signature nor a threshold: numbers in range, at most one signer a member in ascending order,
+/// each with votes as a block may carry them. What passes is small: a block's votes and 98 bytes a member, and a header.
+///
+/// # Errors
+/// [`CertificateError`] naming what is wrong.
+pub fn check_form(certificate: &Certificate, committee: &Committee) -> Result<(), CertificateError> {
+    check_header(&certificate.commit, committee)?;
+    if certificate.signers.len() > committee.size() {
+        return wrong(format!("{} signers for {} members", certificate.signers.len(), committee.size()));
+    }
+    if !certificate.signers.is_sorted_by(|one, next| one.author < next.author) {
+        return wrong("signers do not ascend");
+    }
+    for signer in &certificate.signers {
+        if !committee.contains(signer.author) {
+            return wrong(format!("signer {} is not a member", signer.author));
+        }
+        if let Err(rule) = check_votes(&signer.votes, committee) {
+            return wrong(format!("signer {}: {rule}", signer.author));
+        }
+    }
+    Ok(())
+}
+
+fn check_header(header: &CommitHeader, committee: &Committee) -> Result<(), CertificateError> {
+    if header.epoch != committee.epoch() {
+        return wrong(format!("the certificate is of epoch {}, not {}", header.epoch, committee.epoch()));
+    }
+    if header.index.0 == 0 || !header.index.in_range() {
+        return wrong(format!("commit {} is not a possible index", header.index));
+    }
+    let rounds =
+        [header.leader_round, header.gc_round].into_iter().chain(header.leaders.iter().map(|leader| leader.round));
+    if !rounds.map(|round| round.0).chain([header.timestamp_ms]).all(in_range) {
+        return wrong(format!("a round or the time of commit {} is out of range", header.index));
+    }
+    if header.leaders.len() > committee.size() {
+        return wrong(format!("commit {} has {} leaders", header.index, header.leaders.len()));
+    }
+    Ok(())
+}
+
+/// Checks the form, every signature and that the stake behind the commit is at least `threshold` (`committee.quorum()` for clients,
 /// `committee.validity()` for catch-up). Returns the stake found.
 ///
 /// # Errors
@@ -28,21 +72,10 @@ pub fn verify_certificate(
     committee: &Committee,
     threshold: Stake,
 ) -> Result<Stake, CertificateError> {
-    let header = &certificate.commit;
-    if header.epoch != committee.epoch() {
-        return wrong(format!("the certificate is of epoch {}, not {}", header.epoch, committee.epoch()));
-    }
     // Cheap tests first: a signature check costs more than all of them.
-    let mut stake = Stake(0);
-    for (place, signer) in certificate.signers.iter().enumerate() {
-        if !committee.contains(signer.author) {
-            return wrong(format!("signer {} is not a member", signer.author));
-        }
-        if place > 0 && certificate.signers[place - 1].author >= signer.author {
-            return wrong("signers do not ascend");
-        }
-        stake += committee.stake(signer.author);
-    }
+    check_form(certificate, committee)?;
+    let header = &certificate.commit;
+    let stake: Stake = certificate.signers.iter().map(|signer| committee.stake(signer.author)).sum();
     if stake < threshold {
         return wrong(format!("stake {} is below the threshold {}", stake.0, threshold.0));
     }
@@ -87,6 +120,7 @@ impl VerifiedRange {
         let Some(last) = commits.last() else {
             return wrong("an empty range");
         };
+        check_form(certificate, committee)?;
         if last.header() != certificate.commit {
             return wrong("the certificate is not of the last commit");
         }
@@ -96,7 +130,9 @@ impl VerifiedRange {
             if commit.index.0 == 0 || commit.digest() != expected {
                 return wrong(format!("the digest chain breaks at commit {}", commit.index));
             }
-            if place > 0 && commits[place - 1].index != commit.index.previous() {
+            check_header(&commit.header(), committee)?;
+            let before = place.checked_sub(1).and_then(|place| commits.get(place));
+            if before.is_some_and(|before| before.index != commit.index.previous()) {
                 return wrong(format!("commit {} does not follow the one before it", commit.index));
             }
             if merkle::root(&commit.blocks) != commit.blocks_root {
@@ -152,3 +188,7 @@ impl VerifiedRange {
         &self.blocks
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

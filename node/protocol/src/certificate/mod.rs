@@ -2,3 +2,6 @@
 
 pub mod check;
 pub mod tally;
+
+#[cfg(test)]
+mod bounds_tests;

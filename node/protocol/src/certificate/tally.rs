@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::{AuthorityIndex, Committee, Digest, Stake};
 
+use super::check::check_form;
 use crate::types::commit::CommitHeader;
 use crate::types::{Certificate, CommitIndex, Signer, VerifiedBlock};
 
@@ -137,9 +138,10 @@ impl Tally {
         }
         self.highest[author.usize()] = index;
         let mut place = self.order.iter().position(|other| *other == author).unwrap_or(0);
-        while place > 0 && self.highest[self.order[place - 1].usize()] < index {
-            self.order.swap(place - 1, place);
-            place -= 1;
+        while let Some(before) = place.checked_sub(1).filter(|before| self.highest[self.order[*before].usize()] < index)
+        {
+            self.order.swap(before, place);
+            place = before;
         }
     }
 
@@ -177,7 +179,9 @@ impl Tally {
             return None;
         }
         let signers = support.signers.values().map(|signer| Signer::clone(signer)).collect();
-        Some(Certificate { commit: header.clone(), signers })
+        let certificate = Certificate { commit: header.clone(), signers };
+        // Votes come from verified blocks, so that this holds; what others would refuse is not made.
+        check_form(&certificate, committee).is_ok().then_some(certificate)
     }
 
     /// A full certificate of `index` is stored: signatures at and below it are not needed any more.

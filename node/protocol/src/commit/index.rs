@@ -107,7 +107,8 @@ impl VoteIndex {
 
     /// The number of a slot in [`SlotSet`]s.
     pub fn number(&self, round: Round, offset: usize) -> u64 {
-        round.0 * self.schedule.per_round() + offset as u64
+        // Linked rounds are in range, and a round has at most two slots: this is exact.
+        round.0.saturating_mul(self.schedule.per_round()).saturating_add(offset as u64)
     }
 
     /// Moves the cursor up; what lies below is forgotten.
@@ -179,7 +180,7 @@ impl VoteIndex {
                 continue;
             };
             slot.certificates.entry(digest).or_default().insert(block.author());
-            reach.insert(first + offset as u64);
+            reach.insert(first.saturating_add(offset as u64));
             if slot.certificates.len() > 1 {
                 return Err(Halt::Invariant(format!("two certified blocks by {} in round {round}", slot.leader)));
             }

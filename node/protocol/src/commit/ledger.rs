@@ -1,4 +1,4 @@
-//! What one commit hands to the next: index, leader round, time, and the replay windows; and its digest, which a later commit
+//! What one commit hands to the next: index, leader round, time with its reference, and the replay windows; and its digest, which a later commit
 //! binds (`aux`).
 //!
 //! Promises: a function of the commit prefix; equal at all nodes, and before and after a restart.
@@ -9,6 +9,7 @@ use bincode::{Decode, Encode};
 use rorqual_config::encoding::encode;
 use rorqual_config::{Committee, Digest};
 
+use super::time::CommitTime;
 use super::window::ReplayWindow;
 use crate::types::{BlockRef, CommitIndex, CommitRef, Round};
 
@@ -22,8 +23,8 @@ pub struct Ledger {
     pub index: CommitIndex,
     /// Round of its leaders.
     pub leader_round: Round,
-    /// Its time.
-    pub timestamp_ms: u64,
+    /// Its time, and how the next one follows.
+    pub time: CommitTime,
     /// One window an author.
     pub windows: Vec<ReplayWindow>,
 }
@@ -44,7 +45,7 @@ impl Ledger {
     pub fn new(committee: &Committee) -> Self {
         let window = ReplayWindow::new(committee.protocol().replay_window);
         let windows = vec![window; committee.size()];
-        Self { index: CommitIndex(0), leader_round: Round(0), timestamp_ms: 0, windows }
+        Self { index: CommitIndex(0), leader_round: Round(0), time: CommitTime::default(), windows }
     }
 
     /// Blocks at or below this round can no longer be committed.

@@ -27,31 +27,45 @@ pub fn order(graph: &mut Graph, round: Round, leaders: &[BlockRef], members: usi
             stack.extend(parents.filter(|p| graph.get(p).is_some_and(|parent| !parent.committed)));
         }
     }
-    let (members, shift) = (members as u64, round.0 % members as u64);
-    let rotated = |author: AuthorityIndex| (u64::from(author.0) + members - shift) % members;
+    let members = members as u64;
+    let shift = members.saturating_sub(round.0.checked_rem(members).unwrap_or(0));
+    let rotated = |author: AuthorityIndex| u64::from(author.0).saturating_add(shift).checked_rem(members);
     found.sort_unstable_by_key(|r| (r.round, rotated(r.author), r.digest));
     found
 }
 
-/// The time of a commit: the smallest that parents of the leaders with more than half of the stake do not exceed, one parent
-/// an author, the leader of lower offset first; and later than the commit before.
-pub fn timestamp(graph: &Graph, round: Round, leaders: &[BlockRef], previous: u64, committee: &Committee) -> u64 {
+/// The median of a commit's clocks: the smallest time that parents of the leaders with more than half of the stake do not
+/// exceed, one parent an author, the leader of lower offset first. In milliseconds since the Unix epoch; genesis has time 0.
+///
+/// `None` if a leader or such a parent is not in the graph. That is impossible before garbage is collected for this commit: the
+/// parents lie one round below the leaders, so not below the leaders of the commit before and above `gc_round`, and whatever is in
+/// the history of a leader is committed with it at the latest. So a node that applies a certified range, or replays its records,
+/// finds the same median as one that decided.
+pub fn median(graph: &Graph, round: Round, leaders: &[BlockRef], committee: &Committee) -> Option<u64> {
+    let below = round.previous();
     let mut times: BTreeMap<AuthorityIndex, u64> = BTreeMap::new();
-    for leader in leaders.iter().filter_map(|leader| graph.get(leader)) {
-        for parent in leader.block.parents().iter().filter(|p| p.round == round.previous()) {
-            let time = graph.get(parent).map_or(0, |vertex| vertex.block.block().core.timestamp_ms);
+    for leader in leaders {
+        for parent in graph.get(leader)?.block.parents().iter().filter(|parent| parent.round == below) {
+            let time = match below {
+                Round(0) => 0,
+                _ => graph.get(parent)?.block.block().core.timestamp_ms,
+            };
             times.entry(parent.author).or_insert(time);
         }
     }
-    let total: Stake = times.keys().map(|author| committee.stake(*author)).sum();
-    let mut sorted: Vec<(u64, Stake)> = times.iter().map(|(author, t)| (*t, committee.stake(*author))).collect();
-    sorted.sort_unstable_by_key(|(time, _)| *time);
+    weighted_median(times.into_iter().map(|(author, time)| (time, committee.stake(author))))
+}
+
+/// The smallest value that entries with more than half of the stake do not exceed. `None` of nothing.
+pub fn weighted_median<T: Ord + Copy>(entries: impl IntoIterator<Item = (T, Stake)>) -> Option<T> {
+    let mut sorted: Vec<(T, Stake)> = entries.into_iter().collect();
+    sorted.sort_unstable_by_key(|(value, _)| *value);
+    let total: Stake = sorted.iter().map(|(_, stake)| *stake).sum();
     let mut reached = Stake(0);
-    let median = sorted.into_iter().find_map(|(time, stake)| {
+    sorted.into_iter().find_map(|(value, stake)| {
         reached += stake;
-        (2 * reached.0 > total.0).then_some(time)
-    });
-    previous.saturating_add(1).max(median.unwrap_or(0))
+        (reached.0 > total.0 / 2).then_some(value)
+    })
 }
 
 /// Walks ordered blocks and delivers what is new: the first block of a slot, and of it each batch with a fresh sequence.

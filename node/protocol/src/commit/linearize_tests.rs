@@ -45,15 +45,27 @@ fn nothing_at_or_below_the_garbage_collection_round_is_ordered() {
 }
 
 #[test]
-fn the_time_is_the_median_of_parents_and_strictly_ascends() {
+fn the_median_is_that_of_the_leaders_parents_and_needs_all_of_them() {
     let mut drawing = Drawing::new(4, ProtocolParameters::default(), "");
     drawing.full_rounds(1, 2);
-    let graph = graph(&drawing);
+    let mut graph = graph(&drawing);
     let leader = [drawing.at("C2")];
     // Parents have 1000, 1010, 1020, 1030: more than half of the stake is at or below 1020.
-    assert_eq!(timestamp(&graph, Round(2), &leader, 5, &drawing.committee), 1_020);
-    assert_eq!(timestamp(&graph, Round(2), &leader, 7_000, &drawing.committee), 7_001);
-    assert_eq!(timestamp(&graph, Round(1), &[drawing.at("B1")], 0, &drawing.committee), 1, "genesis has no time");
+    assert_eq!(median(&graph, Round(2), &leader, &drawing.committee), Some(1_020));
+    assert_eq!(median(&graph, Round(1), &[drawing.at("B1")], &drawing.committee), Some(0), "genesis has no time");
+    graph.collect(Round(1));
+    assert_eq!(median(&graph, Round(2), &leader, &drawing.committee), None, "never a guess");
+}
+
+#[test]
+fn of_equal_halves_the_greater_is_the_median() {
+    let of = |entries: &[(u64, u64)]| weighted_median(entries.iter().map(|(value, stake)| (*value, Stake(*stake))));
+    assert_eq!(of(&[]), None);
+    assert_eq!(of(&[(7, 1)]), Some(7));
+    assert_eq!(of(&[(1, 1), (3, 1), (2, 1), (4, 1)]), Some(3));
+    assert_eq!(of(&[(1, 2), (9, 1)]), Some(1));
+    assert_eq!(of(&[(1, 2), (9, 2)]), Some(9));
+    assert_eq!(of(&[(1, 3), (2, 1), (9, 3)]), Some(2));
 }
 
 #[test]

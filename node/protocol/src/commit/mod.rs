@@ -6,4 +6,10 @@ pub mod ledger;
 pub mod linearize;
 pub mod rule;
 pub mod schedule;
+pub mod time;
 pub mod window;
+
+#[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
+mod stakes_tests;

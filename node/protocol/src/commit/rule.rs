@@ -107,7 +107,7 @@ fn count(tally: &mut Tally, decision: Decision, direct: bool) -> Decision {
         (Decision::Skip, true) => &mut tally.direct_skips,
         (Decision::Skip, false) => &mut tally.indirect_skips,
     };
-    *counter += 1;
+    *counter = counter.saturating_add(1);
     decision
 }
 

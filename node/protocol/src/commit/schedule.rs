@@ -31,7 +31,8 @@ impl Schedule {
     pub fn leaders(&self, round: Round) -> impl Iterator<Item = AuthorityIndex> + use<> {
         let members = self.members;
         let count = if round.0 == 0 { 0 } else { self.per_round };
-        let first = round.0 % members;
-        (0..count).map(move |offset| AuthorityIndex(((first + offset) % members) as u16))
+        let first = round.0.checked_rem(members).unwrap_or(0);
+        let place = move |offset: u64| first.saturating_add(offset).checked_rem(members).unwrap_or(0);
+        (0..count).map(move |offset| AuthorityIndex(place(offset) as u16))
     }
 }

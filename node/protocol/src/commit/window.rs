@@ -27,12 +27,22 @@ impl ReplayWindow {
         self.highest
     }
 
+    /// Sequences up to this one are stale whatever was delivered.
+    pub fn edge(&self) -> Sequence {
+        self.highest.minus(self.width)
+    }
+
+    /// How many sequences are told apart.
+    pub fn width(&self) -> u64 {
+        self.width
+    }
+
     fn bits(&self) -> u64 {
-        self.width.div_ceil(64) * 64
+        self.width.div_ceil(64).saturating_mul(64)
     }
 
     fn place(&self, sequence: u64) -> (usize, u64) {
-        let bit = sequence % self.bits();
+        let bit = sequence.checked_rem(self.bits()).unwrap_or(0);
         ((bit / 64) as usize, 1 << (bit % 64))
     }
 
@@ -58,10 +68,10 @@ impl ReplayWindow {
             self.words = vec![0; (bits / 64) as usize];
         }
         if sequence > self.highest {
-            if sequence.0 - self.highest.0 >= bits {
+            if sequence.above(self.highest) >= bits {
                 self.words.fill(0);
             } else {
-                for passed in self.highest.0 + 1..=sequence.0 {
+                for passed in self.highest.next().0..=sequence.0 {
                     let (word, mask) = self.place(passed);
                     self.words[word] &= !mask;
                 }

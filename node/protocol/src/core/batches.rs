@@ -31,6 +31,7 @@ pub struct OwnBatches {
     announced: Option<Sequence>,
     /// Hand-overs that were reported before the write of their batch. Bounded by the batches that may be sealed ahead.
     early: BTreeMap<Sequence, AuthoritySet>,
+    named_bytes: u64,
 }
 
 impl OwnBatches {
@@ -43,12 +44,18 @@ impl OwnBatches {
             ahead,
             announced: None,
             early: BTreeMap::new(),
+            named_bytes: 0,
         }
     }
 
     /// How many are not delivered.
     pub fn pending(&self) -> usize {
         self.batches.len()
+    }
+
+    /// Payload in bytes of undelivered batches that own blocks name.
+    pub fn named_bytes(&self) -> u64 {
+        self.named_bytes
     }
 
     /// Whether some wait to be named.
@@ -81,7 +88,7 @@ impl OwnBatches {
 
     fn insert(&mut self, own: OwnBatch) {
         let sequence = own.batch.sequence;
-        self.reserve(Sequence(sequence.0.saturating_add(1)));
+        self.reserve(sequence.next());
         if own.eligible {
             self.ready.insert(sequence);
         }
@@ -90,7 +97,7 @@ impl OwnBatches {
 
     /// A batch is in the kernel's hands for a peer.
     pub fn handed(&mut self, sequence: Sequence, peer: AuthorityIndex, me: AuthorityIndex, committee: &Committee) {
-        if sequence >= self.next && sequence.0 - self.next.0 <= self.ahead {
+        if sequence >= self.next && sequence.above(self.next) <= self.ahead {
             // The peer's stream was faster than our disk.
             self.early.entry(sequence).or_default().insert(peer);
             return;
@@ -114,11 +121,12 @@ impl OwnBatches {
                 self.ready.remove(&sequence);
                 continue;
             };
-            total += u64::from(own.batch.bytes);
+            total = total.saturating_add(own.batch.bytes.into());
             if total > bytes {
                 break;
             }
             own.named = true;
+            self.named_bytes = self.named_bytes.saturating_add(u64::from(own.batch.bytes));
             self.ready.remove(&sequence);
             named.push(own.batch);
         }
@@ -128,8 +136,9 @@ impl OwnBatches {
     /// An own block names these already (after a restart).
     pub fn already_named(&mut self, batches: &[BatchRef]) {
         for batch in batches {
-            if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch) {
+            if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && !own.named) {
                 own.named = true;
+                self.named_bytes = self.named_bytes.saturating_add(u64::from(own.batch.bytes));
                 self.ready.remove(&batch.sequence);
             }
         }
@@ -142,8 +151,9 @@ impl OwnBatches {
         for batch in batches {
             if let Some(own) = self.batches.get_mut(&batch.sequence).filter(|own| own.batch == *batch && own.named) {
                 own.named = false;
+                self.named_bytes = self.named_bytes.saturating_sub(u64::from(own.batch.bytes));
                 self.ready.insert(batch.sequence);
-                count += 1;
+                count = u64::saturating_add(count, 1);
             }
         }
         count
@@ -151,9 +161,11 @@ impl OwnBatches {
 
     /// A batch is delivered.
     pub fn delivered(&mut self, sequence: Sequence) {
-        self.batches.remove(&sequence);
+        if let Some(own) = self.batches.remove(&sequence).filter(|own| own.named) {
+            self.named_bytes = self.named_bytes.saturating_sub(u64::from(own.batch.bytes));
+        }
         self.ready.remove(&sequence);
-        self.reserve(Sequence(sequence.0.saturating_add(1)));
+        self.reserve(sequence.next());
     }
 
     /// The oldest undelivered sequence and the sealing limit, when they changed.

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rorqual_config::Digest;
+use rorqual_config::{AuthorityIndex, Digest};
 
-use super::Core;
 use super::records::Pending;
+use super::{Core, count};
 use crate::commit::ledger::Snapshot;
 use crate::commit::linearize;
 use crate::commit::rule::{self, DecidedRound};
@@ -39,16 +39,16 @@ impl Core {
         let DecidedRound { round, leaders } = decided;
         let gc_round = self.graph.gc_round();
         let blocks = self.mark_committed(round, &leaders)?;
-        let committee = self.setup.committee.clone();
-        let time = linearize::timestamp(&self.graph, round, &leaders, self.ledger.timestamp_ms, &committee);
-        let batches = self.advance_ledger(round, time, &blocks);
+        let Some((timestamp_ms, batches)) = self.advance_ledger(round, &leaders, &blocks) else {
+            return Err(Halt::Invariant(format!("a parent of a leader of round {round} is not there")));
+        };
         let commit = Commit {
-            epoch: committee.epoch(),
+            epoch: self.committee().epoch(),
             index: self.ledger.index,
             previous: Digest::default(),
             leader_round: round,
             leaders,
-            timestamp_ms: time,
+            timestamp_ms,
             gc_round,
             blocks_root: merkle::root(&blocks),
             blocks,
@@ -68,12 +68,19 @@ impl Core {
         Ok(linearize::order(&mut self.graph, round, leaders, self.setup.committee.size()))
     }
 
-    /// Moves the ledger over the next commit, whose blocks are marked; returns what it delivers.
-    pub(super) fn advance_ledger(&mut self, round: Round, time: u64, blocks: &[BlockRef]) -> Vec<DeliveredBatch> {
+    /// Moves the ledger over the next commit, whose blocks are marked and above whose `gc_round` nothing was dropped; returns its
+    /// time in milliseconds since the Unix epoch and what it delivers. `None` if a parent of its leaders is not there.
+    pub(super) fn advance_ledger(
+        &mut self,
+        round: Round,
+        leaders: &[BlockRef],
+        blocks: &[BlockRef],
+    ) -> Option<(u64, Vec<DeliveredBatch>)> {
+        let median = linearize::median(&self.graph, round, leaders, &self.setup.committee)?;
         self.ledger.index = self.ledger.index.next();
         self.ledger.leader_round = round;
-        self.ledger.timestamp_ms = time;
-        linearize::deliver(&mut self.graph, &mut self.ledger, blocks)
+        let time = self.ledger.time.advance(median);
+        Some((time, linearize::deliver(&mut self.graph, &mut self.ledger, blocks)))
     }
 
     /// Everything that follows from a decided commit, whether decided here or applied from a certified range.
@@ -85,8 +92,9 @@ impl Core {
             self.records.last_with_payload = index;
         }
         self.settle_own(&pending.commit.blocks, &pending.batches);
+        self.settle_claims(&pending);
         self.collect_garbage();
-        self.pacemaker.committed(self.setup.parameters.leader_timeout);
+        self.pacemaker.committed(self.base_timeout());
         self.catch_up.progressed(self.now.monotonic);
         if self.checkpoints.is_checkpoint(index) {
             let committed = self.graph.committed();
@@ -102,7 +110,12 @@ impl Core {
         let (index, blocks) = (commit.index, &commit.blocks);
         let mut absent: BTreeSet<BatchKey> = BTreeSet::new();
         let mut waited: Vec<(BlockRef, BatchKey)> = Vec::new();
+        // What found no room was asked of nobody.
+        let mut unasked: BTreeSet<AuthorityIndex> = BTreeSet::new();
         for reference in blocks {
+            if self.claims.is_waiting(reference) {
+                unasked.insert(reference.author);
+            }
             if let Some(vertex) = self.graph.get_mut(reference) {
                 waited.extend(std::mem::take(&mut vertex.missing).into_iter().map(|key| (*reference, key)));
             }
@@ -112,7 +125,8 @@ impl Core {
         let mut missing = BTreeSet::new();
         for delivered in batches.iter().filter(|delivered| absent.contains(&delivered.key())) {
             // A commit of our own decision was voted for by blocks that we have: their authors are asked already.
-            self.await_delivered(delivered, index, certified.is_some());
+            let anybody = certified.is_some() || unasked.contains(&delivered.author);
+            self.await_delivered(delivered, index, anybody);
             missing.insert(delivered.key());
         }
         for (reference, key) in waited {
@@ -132,7 +146,7 @@ impl Core {
                 let window = &self.ledger.windows[me.usize()];
                 let (fresh, stale): (Vec<_>, Vec<_>) =
                     vertex.block.batches().iter().partition(|batch| window.is_fresh(batch.sequence));
-                self.counters.requeued += self.batches.requeue(&fresh);
+                count(&mut self.counters.requeued, self.batches.requeue(&fresh));
                 // Never to be delivered: another content was, under the same sequence.
                 stale.iter().for_each(|batch| self.batches.delivered(batch.sequence));
             }
@@ -146,6 +160,7 @@ impl Core {
             return;
         }
         let dropped = self.graph.collect(round);
+        self.settle_collected(&dropped);
         for vertex in dropped {
             self.drop_vertex(vertex);
         }
@@ -166,7 +181,7 @@ impl Core {
         }
         if reference.author == self.setup.me && !vertex.committed {
             // It can never be committed anywhere: the garbage-collection round is a function of the commit prefix.
-            self.counters.requeued += self.batches.requeue(vertex.block.batches());
+            count(&mut self.counters.requeued, self.batches.requeue(vertex.block.batches()));
         }
     }
 
@@ -223,7 +238,7 @@ impl Core {
             self.out.write(Write::Certificate(certificate));
         }
         self.out.effect(Effect::Deliver(delivery));
-        self.counters.commits += 1;
+        count(&mut self.counters.commits, 1);
         self.records.recorded(header, reference, votes);
         Ok(())
     }

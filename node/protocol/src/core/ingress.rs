@@ -4,13 +4,13 @@
 //! that a block that was dropped can come again; per slot only two blocks are taken unless a block of another author needs more: an
 //! equivocator's own chains never do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
 use super::peers::Dropped;
+use super::{Core, count};
 use crate::dag::payload::Waiter;
 use crate::dag::suspended::Change;
 use crate::effect::{Effect, Halt};
@@ -26,18 +26,22 @@ impl Core {
         if !self.committee().contains(sender) || !self.committee().contains(reference.author) {
             return Ok(());
         }
+        if reference.author == sender && !self.suspended.is_wanted(&reference) {
+            // Not asked for, so it comes from our subscription.
+            self.peers.heard(sender, self.now.monotonic);
+        }
         if let Some(vertex) = self.graph.get_mut(&reference) {
             vertex.received_from.insert(sender);
             return Ok(());
         }
         if self.suspended.contains(&reference) {
-            self.fetcher.done(&reference);
+            self.fetcher.came(&reference, sender);
             return Ok(());
         }
         self.check_own(&block)?;
         self.observe_votes(&block);
         if reference.round <= self.graph.gc_round() {
-            self.fetcher.done(&reference);
+            self.fetcher.came(&reference, sender);
             return Ok(());
         }
         let wanted = self.suspended.is_wanted(&reference);
@@ -45,7 +49,7 @@ impl Core {
         let far = reference.round.0 > frontier.0.saturating_add(self.setup.parameters.max_ahead);
         let swamped = self.too_far_from_solid() && reference.round > frontier && !wanted;
         if self.drops_live_blocks() || far || swamped {
-            self.counters.dropped += 1;
+            count(&mut self.counters.dropped, 1);
             let ahead = Dropped::Ahead(frontier, self.ledger.index);
             self.peers.dropped(sender, if far { ahead } else { Dropped::Behind });
             return Ok(());
@@ -54,7 +58,7 @@ impl Core {
             self.fetcher.done(&reference);
             return Ok(());
         }
-        self.fetcher.done(&reference);
+        self.fetcher.came(&reference, sender);
         self.to_link.push_back((sender, block));
         self.link_all()
     }
@@ -82,7 +86,7 @@ impl Core {
         let linked = self.graph.variants(round, author).iter().map(|vertex| &vertex.block);
         let known: Vec<VerifiedBlock> = linked.chain(self.suspended.variants(round, author)).cloned().collect();
         if let [other] = &known[..] {
-            self.counters.equivocations += 1;
+            count(&mut self.counters.equivocations, 1);
             let blocks = [other.clone(), block.clone()];
             self.out.effect(Effect::Evidence { author, blocks });
             self.probation.convict(author, round);
@@ -90,7 +94,7 @@ impl Core {
         }
         let admitted = known.len() < MAX_UNASKED_VARIANTS || self.suspended.is_needed(&block.reference());
         if !admitted {
-            self.counters.dropped += 1;
+            count(&mut self.counters.dropped, 1);
             // Others may have had to link more of them; their author cannot have signed them honestly.
             if sender == author {
                 self.penalise(author, Rule::Twins);
@@ -122,13 +126,14 @@ impl Core {
     /// A twin more than is taken, and nobody but its author needs it.
     fn is_superfluous(&self, reference: &BlockRef) -> bool {
         let (round, author) = (reference.round, reference.author);
-        let here = self.graph.variants(round, author).len() + self.suspended.variants(round, author).len();
+        let here =
+            self.graph.variants(round, author).len().saturating_add(self.suspended.variants(round, author).len());
         here >= MAX_UNASKED_VARIANTS && !self.suspended.is_needed(reference)
     }
 
     /// Drops what nobody wants any more from the fetcher. An evicted block that others still want is asked for again.
     pub(super) fn release(&mut self, change: Change) {
-        self.counters.evicted += change.evicted.len() as u64;
+        count(&mut self.counters.evicted, change.evicted.len() as u64);
         for reference in &change.unwanted {
             self.fetcher.done(reference);
         }
@@ -153,11 +158,15 @@ impl Core {
         }
         self.fetch_at = self.fetch_at.map(|at| at.max(self.fetch_not_before));
         if self.fetch_at.is_some_and(|at| at <= now) {
-            let (requests, next) = self.fetcher.due(now, self.peers.connected);
+            let connected = self.peers.connected;
+            let patience: BTreeMap<AuthorityIndex, Duration> =
+                connected.iter().map(|peer| (peer, self.block_patience(peer))).collect();
+            let (requests, next) =
+                self.fetcher.due(now, connected, |peer| patience.get(&peer).copied().unwrap_or_default());
             self.fetch_at = next;
             self.fetch_not_before = now + self.fetcher.pause();
             for request in requests {
-                self.counters.fetches += 1;
+                count(&mut self.counters.fetches, 1);
                 self.out.effect(Effect::FetchBlocks { peer: request.peer, refs: request.refs });
             }
         }
@@ -167,6 +176,7 @@ impl Core {
     }
 
     pub(super) fn on_batch_stored(&mut self, key: &BatchKey, bytes: u32) {
+        self.undurable.stored(*key);
         for waiter in self.payload.stored(key) {
             match waiter {
                 Waiter::Block(reference) => {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
+use super::{Core, count};
 use crate::dag::graph::Vertex;
 use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt, Write};
@@ -47,23 +47,26 @@ impl Core {
         }
         vertex.reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
         if !own {
-            vertex.missing = block.batches().iter().map(|batch| batch.key(block.author())).collect();
+            vertex.missing = self.unknown_payload(&block);
         }
         self.insert(vertex);
+        if self.clock.round_of(block.author()) < block.round() {
+            self.peers.advanced(block.author(), self.now.monotonic);
+        }
         self.clock.observe(&block);
         self.adopt_parents(&block);
-        for batch in if own { &[] } else { block.batches() } {
-            self.await_batch(block.author(), batch, sender, Waiter::Block(block.reference()), false);
-        }
+        self.claim(&block, sender);
         self.mark_history(&block);
+        self.look_at_wakefulness(&block.reference());
         Ok(())
     }
 
     fn insert(&mut self, vertex: Vertex) {
         self.fetcher.done(&vertex.block.reference());
         self.graph.insert(vertex);
+        self.push_soon();
         self.undecided = true;
-        self.counters.linked += 1;
+        count(&mut self.counters.linked, 1);
     }
 
     /// Counts the block for its parents and lets it wait for those that are not usable.
@@ -77,7 +80,7 @@ impl Core {
             }
             if !vertex.usable() {
                 vertex.dependants.push(reference);
-                unusable += 1;
+                unusable = u32::saturating_add(unusable, 1);
             }
         }
         if let Some(vertex) = self.graph.get_mut(&reference) {
@@ -144,7 +147,8 @@ impl Core {
         let (me, connected, members) = (self.setup.me, self.peers.connected, self.committee().size() as u64);
         let mut holders: Vec<AuthorityIndex> = self.committee().authorities().filter(|holder| *holder != me).collect();
         // The author first, the others from a different one for each batch, so that all serve.
-        let turn = |holder: AuthorityIndex| (u64::from(holder.0) + batch.sequence.0) % members;
+        let first = batch.sequence.0.checked_rem(members).unwrap_or(0);
+        let turn = |holder: AuthorityIndex| u64::from(holder.0).saturating_add(first).checked_rem(members);
         holders.sort_by_key(|holder| (!connected.contains(*holder), *holder != author, turn(*holder)));
         let key = delivered.key();
         let new = self.payload.wait(key, batch.bytes, waiter);
@@ -167,6 +171,7 @@ impl Core {
         while let Some(reference) = stack.pop() {
             let Some(vertex) = self.graph.get_mut(&reference) else { continue };
             let dependants = std::mem::take(&mut vertex.dependants);
+            self.look_at_wakefulness(&reference);
             self.relieve(dependants, &mut stack);
         }
     }

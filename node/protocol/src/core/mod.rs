@@ -6,21 +6,31 @@
 
 mod batches;
 mod catch_up;
+mod claim;
+mod clocks;
 mod commit;
+mod cover;
+mod delays;
+mod durable;
 mod ingress;
 mod link;
 mod output;
 mod pacemaker;
+mod patience;
 mod peers;
 mod penalties;
 mod probation;
 mod propose;
 mod push;
+mod ranges;
 mod records;
 mod recover;
+mod requests;
+mod servers;
 mod status;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,6 +43,7 @@ use crate::certificate::tally::Tally;
 use crate::commit::index::VoteIndex;
 use crate::commit::ledger::{Checkpoints, Ledger};
 use crate::commit::schedule::Schedule;
+use crate::dag::claims::{Claims, Limit};
 use crate::dag::clock::Clock;
 use crate::dag::fetch::Fetcher;
 use crate::dag::graph::Graph;
@@ -41,8 +52,11 @@ use crate::dag::suspended::{Limits, Suspended};
 use crate::effect::{Effect, Halt};
 use crate::input::{Input, Now, Recovered, Token};
 use crate::known::Known;
-use crate::types::{CommitIndex, Round, VerifiedBlock};
+use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock, range};
 
+use status::count;
+
+pub use clocks::{Deviation, Times};
 pub use status::{Counters, Footprint, Status};
 
 /// What a core is made of.
@@ -65,9 +79,11 @@ struct Own {
     last: Option<VerifiedBlock>,
     /// Being written; not linked and not sent yet.
     in_flight: Option<(Token, VerifiedBlock)>,
-    /// Found on disk after a restart and not committed. It reserves its round; it may never have left, and what it stands for
-    /// may not have become durable with it, so it waits until all of that is here and is then written once more.
+    /// Found on disk after a restart and not committed. It may have left, so it is the block of its round; it waits until what
+    /// it stands for is seen again and is then written once more.
     held: Option<VerifiedBlock>,
+    /// Found on disk after a restart, and what its durable point had to put there is not: it never left, its round is free.
+    given_up: Option<BlockRef>,
     /// This data directory never signed.
     never_signed: bool,
 }
@@ -77,6 +93,11 @@ impl Own {
     fn coming(&self) -> Option<&VerifiedBlock> {
         self.in_flight.as_ref().map(|(_, block)| block).or(self.held.as_ref())
     }
+}
+
+/// A wall clock beyond all range shows the last possible time: a block with its time would be refused by everybody.
+fn possible(wall_ms: u64) -> u64 {
+    wall_ms.min(range::LIMIT.saturating_sub(1))
 }
 
 /// The state machine.
@@ -91,6 +112,8 @@ pub struct Core {
     fetch_at: Option<Duration>,
     fetch_not_before: Duration,
     payload: Payload,
+    /// What authors name, and for how much of it there is room.
+    claims: Claims,
     to_link: VecDeque<(AuthorityIndex, VerifiedBlock)>,
     index: VoteIndex,
     /// Something was linked since slots were last looked at.
@@ -104,8 +127,12 @@ pub struct Core {
     own: Own,
     batches: batches::OwnBatches,
     pacemaker: pacemaker::Pacemaker,
+    undurable: durable::Undurable,
     probation: probation::Probation,
+    clocks: clocks::Clocks,
     peers: peers::Peers,
+    delays: delays::Delays,
+    waits: waits::Waits,
     catch_up: catch_up::CatchUp,
     counters: Counters,
     out: output::Output,
@@ -116,7 +143,8 @@ impl Core {
     ///
     /// # Errors
     /// [`Halt`] where the disk contradicts itself, or may have lost what this node signed.
-    pub fn recover(setup: Setup, recovered: Recovered, now: Now) -> Result<(Self, Vec<Effect>), Halt> {
+    pub fn recover(setup: Setup, mut recovered: Recovered, now: Now) -> Result<(Self, Vec<Effect>), Halt> {
+        ranges::check(&mut recovered, &setup.committee)?;
         let mut core = Self::empty(setup, now);
         core.restore(recovered)?;
         core.progress()?;
@@ -129,7 +157,7 @@ impl Core {
         if self.halted {
             return Vec::new();
         }
-        self.now = Now { monotonic: now.monotonic.max(self.now.monotonic), ..now };
+        self.now = Now { monotonic: now.monotonic.max(self.now.monotonic), wall_ms: possible(now.wall_ms) };
         match self.take(input).and_then(|()| self.progress()) {
             Ok(()) => self.out.finish(),
             Err(reason) => {
@@ -144,18 +172,21 @@ impl Core {
         let (committee, parameters) = (&setup.committee, &setup.parameters);
         let members = committee.size();
         let limits = Limits { blocks: parameters.max_suspended_blocks, bytes: parameters.max_suspended_bytes };
-        // A request is answered within a few delays or never.
-        let patience = (parameters.delay_bound * 4).clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let names = usize::try_from(committee.protocol().replay_window).unwrap_or(usize::MAX);
+        let room = Limit { bytes: parameters.author_quota_bytes, names };
+        let mut fetcher = Fetcher::new(Duration::ZERO);
+        fetcher.set_pause(parameters.delay_bound);
         Self {
-            now,
+            now: Now { wall_ms: possible(now.wall_ms), ..now },
             halted: false,
             graph: Graph::new(members),
             clock: Clock::new(members),
             suspended: Suspended::new(members, limits),
-            fetcher: Fetcher::new(patience),
+            fetcher,
             fetch_at: None,
             fetch_not_before: Duration::ZERO,
             payload: Payload::default(),
+            claims: Claims::new(members, setup.me, room),
             to_link: VecDeque::new(),
             index: VoteIndex::new(Schedule::new(committee)),
             undecided: true,
@@ -167,9 +198,13 @@ impl Core {
             own: Own::default(),
             batches: batches::OwnBatches::new(committee.protocol().sequence_ahead),
             pacemaker: pacemaker::Pacemaker::new(parameters),
+            undurable: durable::Undurable::default(),
             probation: probation::Probation::new(committee),
+            clocks: clocks::Clocks::new(members),
             peers: peers::Peers::new(members),
-            catch_up: catch_up::CatchUp::new(now.monotonic),
+            delays: delays::Delays::new(members),
+            waits: waits::Waits::new(members),
+            catch_up: catch_up::CatchUp::new(members, now.monotonic),
             counters: Counters::default(),
             out: output::Output::default(),
             setup,
@@ -178,14 +213,20 @@ impl Core {
 
     fn take(&mut self, input: Input) -> Result<(), Halt> {
         match input {
-            Input::Block { sender, block } => self.on_block(sender, block)?,
+            Input::Block { sender, block } => {
+                self.observe_clock(&block);
+                self.on_block(sender, block)?
+            }
             Input::KnownBlocks { sender, refs } => self.on_known_blocks(sender, &refs),
             Input::BlocksUnavailable { peer, refs } => {
                 refs.iter().for_each(|reference| self.fetcher.unavailable(reference, peer));
                 self.fetch_at = Some(Duration::ZERO);
             }
             Input::BatchStored { key, bytes } => self.on_batch_stored(&key, bytes),
-            Input::BatchSealed(batch) => self.batches.sealed(batch, self.setup.me, &self.setup.committee),
+            Input::BatchSealed(batch) => {
+                self.undurable.stored(batch.key(self.setup.me));
+                self.batches.sealed(batch, self.setup.me, &self.setup.committee);
+            }
             Input::BatchHandedToKernel { sequence, peer } => {
                 self.batches.handed(sequence, peer, self.setup.me, &self.setup.committee);
             }
@@ -196,10 +237,12 @@ impl Core {
             Input::CommitsUnavailable { peer, from, first_index } => {
                 self.on_range_unavailable(peer, from, first_index)?
             }
+            Input::RangeProgress { peer, from, bytes } => self.on_range_progress(peer, from, bytes),
             Input::PeerUp(peer) => self.on_peer_up(peer),
             Input::PeerDown(peer) => self.on_peer_down(peer),
             Input::Subscribed { peer, from_round } => self.on_subscribed(peer, from_round),
-            Input::RoundTrip { peer, duration } => self.peers.round_trip(peer, duration),
+            Input::SendRefused { peer, refs } => self.on_send_refused(peer, &refs),
+            Input::RoundTrip { peer, duration } => self.on_round_trip(peer, duration),
             Input::TipQueried { peer, request } => self.on_tip_queried(peer, request),
             Input::PeerTip { peer, tip } => self.on_tip(peer, *tip)?,
         }
@@ -219,11 +262,13 @@ impl Core {
         self.settle_votes()?;
         self.pump_catch_up();
         self.write_held();
+        self.look_for_leaders();
         self.propose();
         self.push_again();
         self.pump_fetches();
         self.pump_peers();
         self.announce_own();
+        self.settle_durable();
         self.out.arm();
         Ok(())
     }

@@ -27,10 +27,15 @@ impl Output {
 
     /// Asks for everything written so far to be on disk before the returned token comes back.
     pub fn sync(&mut self) -> Token {
-        self.tokens += 1;
+        self.tokens = self.tokens.saturating_add(1);
         let token = Token(self.tokens);
         self.synced = Some(token);
         token
+    }
+
+    /// Whether something is written with this step.
+    pub fn writes(&self) -> bool {
+        !self.writes.is_empty()
     }
 
     /// Does something after the writes of this step were handed over.
@@ -60,7 +65,7 @@ impl Output {
 
     /// The effects of the step.
     pub fn finish(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::with_capacity(self.effects.len() + 1);
+        let mut effects = Vec::with_capacity(self.effects.len().saturating_add(1));
         let mut writes = std::mem::take(&mut self.writes);
         while writes.len() > MAX_WRITES {
             let rest = writes.split_off(MAX_WRITES);
@@ -68,7 +73,7 @@ impl Output {
             writes = rest;
         }
         let token = self.synced.take();
-        if !writes.is_empty() {
+        if !writes.is_empty() || token.is_some() {
             effects.push(Effect::Persist { writes, sync: token.is_some(), token });
         }
         effects.append(&mut self.effects);

@@ -13,8 +13,10 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::parameters::ConsensusParameters;
 
-use super::Core;
+use super::waits::Awaited;
+use super::{Core, count};
 use crate::commit::index::vote_of;
+use crate::dag::graph::Vertex;
 use crate::limiter::Limiter;
 use crate::types::Round;
 
@@ -35,6 +37,8 @@ pub struct Pacemaker {
     /// The round was held back for lack of anything to order. Then all blocks are old enough to be pushed whoever has them,
     /// so that entering and proposing push nothing: what is missing somewhere shows after a timeout.
     pub rested: bool,
+    /// When it was last entered after such a rest: before, silence was nothing unusual.
+    pub woke_at: Duration,
     /// When we last proposed.
     pub proposed_at: Option<Duration>,
     /// The pace.
@@ -50,6 +54,7 @@ impl Pacemaker {
             progress: Round(0),
             push_at: None,
             rested: false,
+            woke_at: Duration::ZERO,
             proposed_at: None,
             limiter: Limiter::new(parameters.min_round_delay, parameters.round_burst),
         }
@@ -82,14 +87,14 @@ impl Core {
         let committee = self.committee();
         let reached = self.tally.reached_by(committee.quorum(), committee);
         // At least one commit a round; votes lag our own commits, so this is usually below the last leader round.
-        let ahead = i128::from(reached.0) - i128::from(self.ledger.index.0);
-        let network = (i128::from(self.ledger.leader_round.0) + ahead).clamp(0, i128::from(u64::MAX - 1)) as u64;
+        let index = self.ledger.index;
+        let network = self.ledger.leader_round.plus(reached.above(index)).minus(index.above(reached));
         // Nothing is kept at the garbage-collection round itself, so no round that needs parents there can be filled.
         let kept = match self.graph.gc_round() {
             Round(0) => Round(0),
             collected => collected.next(),
         };
-        self.own_round().max(Round(network)).max(kept).next()
+        self.own_round().max(network).max(kept).next()
     }
 
     /// Whether the round below is filled: a quorum of blocks that we may reference, our own only if it is our last.
@@ -98,7 +103,8 @@ impl Core {
             return true;
         }
         let me = self.setup.me;
-        let usable = self.graph.round(below).filter(|vertex| vertex.usable()).map(|vertex| vertex.block.author());
+        let usable =
+            self.graph.round(below).filter(|vertex| vertex.may_be_parent()).map(|vertex| vertex.block.author());
         let mut authors: AuthoritySet = usable.filter(|author| *author != me).collect();
         if self.own_round() == below {
             authors.insert(me);
@@ -122,19 +128,46 @@ impl Core {
             self.pacemaker.leader_timeout = grown.min(parameters.leader_timeout_cap.max(parameters.leader_timeout));
             self.pacemaker.progress = round;
         }
+        self.pacemaker.leader_timeout = self.pacemaker.leader_timeout.max(self.base_timeout());
         self.pacemaker.entered = Some((round, now));
-        self.pacemaker.push_at = Some(now + self.pacemaker.leader_timeout);
+        self.pacemaker.push_at = Some(now + self.push_pause());
+        self.await_leaders(round.previous());
         self.probation.enter(round, &self.graph, &self.setup.committee);
-        if !std::mem::take(&mut self.pacemaker.rested) {
-            self.push_history();
+        match std::mem::take(&mut self.pacemaker.rested) {
+            true => self.pacemaker.woke_at = now,
+            false => self.push_history(),
         }
         now
+    }
+
+    /// Remembers since when the leaders of a round are awaited.
+    fn await_leaders(&mut self, round: Round) {
+        let now = self.now.monotonic;
+        for leader in self.index.schedule().leaders(round) {
+            match leader == self.setup.me || self.has_come(round, leader) {
+                true => self.waits.came(leader, Duration::ZERO),
+                false => self.waits.begin(round, leader, now),
+            }
+        }
+    }
+
+    /// Measures the waits for leaders that have come since.
+    pub(super) fn look_for_leaders(&mut self) {
+        let come: Vec<Awaited> =
+            self.waits.open().filter(|awaited| self.has_come(awaited.round, awaited.leader)).copied().collect();
+        for awaited in come {
+            self.waits.end(awaited, self.now.monotonic, self.pacemaker.leader_timeout);
+        }
+    }
+
+    fn has_come(&self, round: Round, leader: AuthorityIndex) -> bool {
+        self.graph.variants(round, leader).iter().any(Vertex::may_be_parent)
     }
 
     /// Whether `round`, entered at `since`, may be proposed for.
     pub(super) fn readiness(&mut self, round: Round, since: Duration) -> Readiness {
         let now = self.now.monotonic;
-        let (timeout, bound) = (since + self.pacemaker.leader_timeout, since + self.setup.parameters.delay_bound);
+        let (timeout, bound) = (since + self.pacemaker.leader_timeout, since + self.delay_bound());
         if self.is_behind(round, now >= bound) {
             return Readiness::Behind;
         }
@@ -151,7 +184,7 @@ impl Core {
             return Readiness::Rest(at);
         }
         if !complete {
-            self.counters.timeouts += 1;
+            count(&mut self.counters.timeouts, 1);
         }
         Readiness::Now
     }
@@ -162,9 +195,7 @@ impl Core {
         let mut leaders = self.index.schedule().leaders(below);
         leaders.all(|leader| {
             // If we lead and have passed that round, nobody can bring our block any more.
-            leader == self.setup.me
-                || self.graph.variants(below, leader).iter().any(|vertex| vertex.usable())
-                || self.is_muted(leader)
+            leader == self.setup.me || self.has_come(below, leader) || self.is_muted(leader)
         })
     }
 
@@ -213,7 +244,7 @@ impl Core {
     /// A leader nobody waits for: not connected, and silent for many rounds; or its twins were seen, and nobody is to stand on them.
     /// Local; liveness only.
     pub(super) fn is_muted(&self, leader: AuthorityIndex) -> bool {
-        let silent = self.clock.frontier().0 - self.clock.round_of(leader).0.min(self.clock.frontier().0);
+        let silent = self.clock.frontier().above(self.clock.round_of(leader));
         let gone = !self.peers.connected.contains(leader) && silent > self.setup.parameters.mute_after;
         leader != self.setup.me && (gone || self.is_convicted(leader))
     }
@@ -221,7 +252,7 @@ impl Core {
     /// With nothing to order, the time of the next own block. Empty commits must not keep the system awake.
     fn idle_until(&self) -> Option<Duration> {
         let busy = self.batches.any_ready()
-            || self.graph.uncommitted_with_payload() > 0
+            || self.graph.waking() > 0
             || self.records.last_with_payload > self.tally.certified();
         if busy {
             return None;

@@ -1,6 +1,7 @@
 //! Links: who is connected, who follows our blocks, who has shown us its tip.
 //!
-//! Promises: "sent" marks die with the connection; a peer whose blocks had to be dropped is subscribed to again; before the
+//! Promises: "sent" marks die with the connection; a peer whose blocks had to be dropped is subscribed to again, and so is one
+//! that is connected and says nothing, ever more rarely; a subscription that is repeated costs what is new; before the
 //! first proposal peers that with us hold a quorum have shown their tips, without a time limit, and a block of ours that we
 //! do not know stops the node: signing again could equivocate.
 
@@ -18,6 +19,12 @@ use crate::types::{BlockRef, CommitIndex, Round, VerifiedBlock};
 
 /// A question about tips or a subscription is repeated after this long.
 const RETRY: Duration = Duration::from_secs(1);
+/// A peer that says nothing is subscribed to again after 4 D, but not sooner than this, then after twice as long each time.
+const MIN_SILENCE: Duration = Duration::from_millis(250);
+/// Longest pause between two subscriptions, if 4 D is not longer.
+const MAX_SILENCE: Duration = Duration::from_secs(5);
+/// Doublings beyond which that is reached whatever D is.
+const MAX_DOUBLINGS: u32 = 16;
 
 /// Why blocks of a peer were dropped, which tells when it is worth to ask for them again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,9 +48,22 @@ pub struct Peers {
     /// Peers whose blocks were dropped, and why.
     behind: BTreeMap<AuthorityIndex, Dropped>,
     subscribed_at: BTreeMap<AuthorityIndex, Duration>,
-    round_trips: Vec<Option<Duration>>,
+    /// What each peer's subscription has brought us.
+    quiet: Vec<Quiet>,
+    advanced_at: Vec<Duration>,
+    /// Our round when a subscription was last answered.
+    answered: Vec<Round>,
     /// How often each member broke a rule that no honest one breaks.
     penalties: Vec<u64>,
+}
+
+/// A peer of which nothing comes over the subscription.
+#[derive(Clone, Copy, Default, Debug)]
+struct Quiet {
+    /// Since when.
+    since: Duration,
+    /// How often it was subscribed to again since then.
+    repeated: u32,
 }
 
 impl Peers {
@@ -56,7 +76,9 @@ impl Peers {
             asked_tips_at: None,
             behind: BTreeMap::new(),
             subscribed_at: BTreeMap::new(),
-            round_trips: vec![None; members],
+            quiet: vec![Quiet::default(); members],
+            advanced_at: vec![Duration::ZERO; members],
+            answered: vec![Round(0); members],
             penalties: vec![0; members],
         }
     }
@@ -73,15 +95,20 @@ impl Peers {
         self.penalties.get(peer.usize()).copied().unwrap_or(0)
     }
 
-    /// A measurement; the average moves by an eighth.
-    pub fn round_trip(&mut self, peer: AuthorityIndex, duration: Duration) {
-        let Some(known) = self.round_trips.get_mut(peer.usize()) else { return };
-        *known = Some(known.map_or(duration, |average| (average * 7 + duration) / 8));
+    /// An own block of a peer came from itself, unasked.
+    pub fn heard(&mut self, peer: AuthorityIndex, now: Duration) {
+        let quiet = &mut self.quiet[peer.usize()];
+        (quiet.since, quiet.repeated) = (now, 0);
     }
 
-    /// Twice the measured one-way delay, at least `least`: a block younger than this may still be on its way from its author.
-    pub fn push_delay(&self, peer: AuthorityIndex, least: Duration) -> Duration {
-        self.round_trips[peer.usize()].unwrap_or_default().max(least)
+    /// A peer has written a block of a higher round than any before.
+    pub fn advanced(&mut self, peer: AuthorityIndex, now: Duration) {
+        self.advanced_at[peer.usize()] = now;
+    }
+
+    /// When the peer last wrote something new, whoever showed it to us.
+    pub fn advanced_at(&self, peer: AuthorityIndex) -> Duration {
+        self.advanced_at[peer.usize()]
     }
 
     /// A block of `peer` was dropped and will be wanted later.
@@ -100,6 +127,9 @@ impl Core {
         }
         self.on_peer_down(peer);
         self.peers.connected.insert(peer);
+        self.settle_delays();
+        self.peers.heard(peer, self.now.monotonic);
+        self.catch_up.connected(peer);
         self.subscribe(peer);
         if !self.knows_own_past() {
             self.out.effect(Effect::TipQuery { peer });
@@ -118,8 +148,9 @@ impl Core {
         self.fetch_at = Some(Duration::ZERO);
         self.catch_up.disconnected(peer);
         for vertex in self.graph.iter_mut() {
-            vertex.sent_to.remove(peer);
+            vertex.sent.forget(peer);
         }
+        self.settle_delays();
     }
 
     fn subscribe(&mut self, peer: AuthorityIndex) {
@@ -129,25 +160,30 @@ impl Core {
         self.out.effect(Effect::Subscribe { peer, from_round });
     }
 
+    /// A peer follows our blocks. The first time over a link it gets those from the round on that it names; when it says so again
+    /// only what we wrote since the last time, so that each block goes out twice at most: a few bytes must not cost the whole
+    /// graph. What else it lacks is pushed to it.
     pub(super) fn on_subscribed(&mut self, peer: AuthorityIndex, from_round: Round) {
         if !self.peers.connected.contains(peer) {
             return;
         }
-        self.peers.subscribed.insert(peer);
-        let (me, floor) = (self.setup.me, from_round.previous());
-        let own: Vec<&mut crate::dag::graph::Vertex> =
-            self.graph.above(floor).filter(|vertex| vertex.block.author() == me).collect();
-        let mut blocks = Vec::with_capacity(own.len());
-        for vertex in own {
-            vertex.sent_to.insert(peer);
-            blocks.push(vertex.block.clone());
+        let last = self.own_round();
+        let answered = std::mem::replace(&mut self.peers.answered[peer.usize()], last);
+        let from = if self.peers.subscribed.insert(peer) { from_round } else { from_round.max(answered.next()) };
+        let mut at = from.max(self.graph.gc_round().next());
+        let mut blocks = Vec::new();
+        while at <= last {
+            blocks.extend(self.graph.variants(at, self.setup.me).iter().map(|vertex| vertex.block.clone()));
+            at = at.next();
         }
         // After a long absence our last block is below what the graph holds.
-        let last = self.own.last.iter().filter(|last| last.round() >= from_round);
+        let last = self.own.last.iter().filter(|last| last.round() >= from);
         blocks.extend(last.filter(|last| self.graph.get(&last.reference()).is_none()).cloned());
         for block in blocks {
+            self.mark_sent(&block.reference(), [peer].into_iter().collect());
             self.out.effect(Effect::SendOwn { peer, block });
         }
+        self.push_soon();
     }
 
     /// Whether enough peers have shown that they know no block of ours that we do not know.
@@ -236,6 +272,28 @@ impl Core {
                 true => drop(self.peers.behind.remove(&peer)),
                 false => self.out.wake(at),
             }
+        }
+        self.pump_subscriptions();
+    }
+
+    /// Subscribes again to connected peers of which nothing comes: the subscription may be lost, or what it brought. While there
+    /// is nothing to order silence is nothing unusual.
+    fn pump_subscriptions(&mut self) {
+        let (now, rests, woke_at) = (self.now.monotonic, self.pacemaker.rested, self.pacemaker.woke_at);
+        let patience = self.patience().max(MIN_SILENCE);
+        let usual = if rests { self.setup.parameters.idle_delay * 2 } else { Duration::ZERO };
+        for peer in self.peers.connected.iter() {
+            let quiet = self.peers.quiet[peer.usize()];
+            let asked = self.peers.subscribed_at.get(&peer).copied().unwrap_or_default();
+            let wait = patience.saturating_mul(1 << quiet.repeated.min(MAX_DOUBLINGS)).min(MAX_SILENCE.max(patience));
+            let at = quiet.since.max(asked).max(if rests { Duration::ZERO } else { woke_at }) + wait + usual;
+            if at > now {
+                self.out.wake(at);
+                continue;
+            }
+            let quiet = &mut self.peers.quiet[peer.usize()];
+            quiet.repeated = quiet.repeated.saturating_add(1);
+            self.subscribe(peer);
         }
     }
 }

@@ -38,9 +38,9 @@ pub struct Probation {
 impl Probation {
     /// Nobody is on probation.
     pub fn new(committee: &Committee) -> Self {
-        let scores = vec![committee.total().0 * SCALE; committee.size()];
+        let scores = vec![committee.total().0.saturating_mul(SCALE); committee.size()];
         let twins = vec![Round(0); committee.size()];
-        Self { scores, below: committee.validity().0 * SCALE, seen: Round(0), twins }
+        Self { scores, below: committee.validity().0.saturating_mul(SCALE), seen: Round(0), twins }
     }
 
     /// Two blocks of this author and round were seen.
@@ -74,7 +74,8 @@ impl Probation {
                 let stake = counted.map(|vertex| committee.stake_of(&vertex.strongly_referenced_by).0).max();
                 let score = &mut self.scores[author.usize()];
                 if let Some(stake) = stake {
-                    *score = *score - *score / WEIGHT + stake * SCALE / WEIGHT;
+                    let share = stake.saturating_mul(SCALE) / WEIGHT;
+                    *score = score.saturating_sub(*score / WEIGHT).saturating_add(share);
                 }
             }
             looked_at = looked_at.next();

@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
-use super::Core;
 use super::pacemaker::Readiness;
+use super::{Core, count};
 use crate::commit::index::vote_of;
 use crate::dag::graph::Vertex;
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::Token;
 use crate::types::{BatchRef, BlockCore, BlockRef, Round, VerifiedBlock};
 
-/// A node that is always late gets its payload in with one block of this many.
+/// A node that is always late, or that seems to reach nobody, gets its payload in with one block of this many.
 const LATE_SHARE: u64 = 4;
 /// Vertices looked at to find how much payload a parent newly pulls in.
 const MAX_PULLED: usize = 1_024;
@@ -56,7 +56,8 @@ impl Core {
 
     fn write_own(&mut self, round: Round) {
         let Some(parents) = self.choose_parents(round) else { return };
-        let batches = if self.may_carry_payload(round) { self.take_payload() } else { Vec::new() };
+        let carries = !self.would_be_past(round, &parents) && self.may_carry_payload(round);
+        let batches = if carries { self.take_payload() } else { Vec::new() };
         let votes = self.records.take_votes(self.committee().protocol().max_votes_per_block as usize);
         let core = BlockCore {
             epoch: self.committee().epoch(),
@@ -69,16 +70,16 @@ impl Core {
             end_epoch: false,
         };
         let block = VerifiedBlock::sign(core, votes, &self.setup.committee, &self.setup.key);
-        if std::mem::take(&mut self.own.never_signed) {
-            self.out.write(Write::ClearNeverSigned);
-        }
-        self.out.write(Write::Block(block.clone()));
-        let token = self.out.sync();
+        let first = std::mem::take(&mut self.own.never_signed);
+        let (cover, replaces) = (Some(self.cover(block.reference())), self.own.given_up.take());
+        self.out.write(Write::Own(OwnWrite { block: block.clone(), cover, first, replaces }));
+        let token = self.begin_durable_point();
         self.own.in_flight = Some((token, block));
         let now = self.now.monotonic;
         self.pacemaker.limiter.spend(now, 1);
         self.pacemaker.proposed_at = Some(now);
-        self.counters.proposed += 1;
+        self.clocks.proposed(round);
+        count(&mut self.counters.proposed, 1);
     }
 
     /// After a restart: writes our last block again, synced, once everything that it stands for is here.
@@ -90,36 +91,39 @@ impl Core {
         if !whole && block.round() > self.graph.gc_round() {
             return;
         }
-        self.out.write(Write::Block(block.clone()));
-        let token = self.out.sync();
+        // It may have left already, so nothing that is lost from now on could prove that it did not: no cover.
+        self.out.write(Write::Own(OwnWrite { block: block.clone(), cover: None, first: false, replaces: None }));
+        let token = self.begin_durable_point();
         self.own.in_flight = self.own.held.take().map(|block| (token, block));
     }
 
     fn take_payload(&mut self) -> Vec<BatchRef> {
         let rules = self.setup.committee.protocol();
-        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes)
+        // Beyond this our peers could have no room for it, and without them no commit would make room.
+        let allowance = rules.author_allowance_bytes().saturating_sub(self.batches.named_bytes());
+        self.batches.name(rules.max_batches_per_block as usize, rules.max_block_payload_bytes.min(allowance))
     }
 
     /// Our block is durable: now it counts and leaves.
     pub(super) fn on_persisted(&mut self, token: Token) -> Result<(), Halt> {
-        let Some((_, block)) = self.own.in_flight.take_if(|(waiting, _)| *waiting == token) else { return Ok(()) };
+        let block = self.own.in_flight.take_if(|(waiting, _)| *waiting == token);
+        self.end_durable_point(token, block.is_some());
+        let Some((_, block)) = block else { return Ok(()) };
         self.own.last = Some(block.clone());
         let news = self.tally.observe(&block, self.ledger.index);
         self.records.voted(news);
         if block.round() <= self.graph.gc_round() {
             // The world has moved on while we wrote.
-            self.counters.requeued += self.batches.requeue(block.batches());
+            count(&mut self.counters.requeued, self.batches.requeue(block.batches()));
         }
         self.to_link.push_back((self.setup.me, block.clone()));
         self.link_all()?;
         let subscribed = self.peers.subscribed;
-        if let Some(vertex) = self.graph.get_mut(&block.reference()) {
-            vertex.sent_to = vertex.sent_to.union(subscribed);
-        }
+        self.mark_sent(&block.reference(), subscribed);
         for peer in subscribed.iter() {
             self.out.effect(Effect::SendOwn { peer, block: block.clone() });
         }
-        self.pacemaker.push_at = Some(self.now.monotonic + self.pacemaker.leader_timeout);
+        self.pacemaker.push_at = Some(self.now.monotonic + self.push_pause());
         if !self.pacemaker.rested {
             self.push_history();
         }
@@ -220,7 +224,7 @@ impl Core {
         author: AuthorityIndex,
         targets: &[(BlockRef, rorqual_config::Digest)],
     ) -> Option<&Vertex> {
-        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.usable());
+        let usable = || self.graph.variants(round, author).iter().filter(|vertex| vertex.may_be_parent());
         let agrees = |vertex: &&Vertex| {
             targets.iter().all(|(slot, digest)| vote_of(&vertex.block, slot.round, slot.author) == Some(*digest))
         };
@@ -236,7 +240,7 @@ impl Core {
             if variants.clone().any(|vertex| vertex.committed || vertex.in_history_of.contains(self.setup.me)) {
                 return None;
             }
-            if let Some(vertex) = variants.find(|vertex| vertex.usable() && self.is_settled(vertex)) {
+            if let Some(vertex) = variants.find(|vertex| vertex.may_be_parent() && self.is_settled(vertex)) {
                 return Some(vertex);
             }
             at = at.previous();
@@ -256,7 +260,7 @@ impl Core {
     /// Others have it: an honest member references it, or it has been here for a while.
     fn is_settled(&self, vertex: &Vertex) -> bool {
         let by_age = !self.is_convicted(vertex.block.author());
-        by_age && vertex.linked_at + self.setup.parameters.settle <= self.now.monotonic
+        by_age && vertex.linked_at + self.settling_time() <= self.now.monotonic
             || self.committee().stake_of(&vertex.referenced_by) >= self.committee().validity()
     }
 
@@ -288,18 +292,20 @@ impl Core {
             if found.insert(reference) {
                 let fresh = reference.round == choice.below && !self.is_on_probation(reference.author, choice.below);
                 let payload = vertex.block.batches().iter().map(|batch| u64::from(batch.bytes));
-                bytes += if fresh { 0 } else { payload.sum::<u64>() };
+                bytes = bytes.saturating_add(if fresh { 0 } else { payload.sum::<u64>() });
                 stack.extend(vertex.block.parents().iter().filter_map(|parent| self.graph.get(parent)));
             }
         }
         (found.into_iter().collect(), bytes)
     }
 
-    /// Whether the next block may carry payload. A block under stress is empty: silence would stop the clock.
+    /// Whether the next block may carry payload. A block under stress is empty: silence would stop the clock. Who is late or
+    /// far may be so for ever, so a share of its blocks carries payload all the same; blocks are counted, since the rounds that
+    /// it fills may never be multiples of anything.
     fn may_carry_payload(&self, round: Round) -> bool {
-        let late = self.clock.quorum_at(round.next(), self.committee()) && !round.0.is_multiple_of(LATE_SHARE);
+        let far = self.clock.quorum_at(round.next(), self.committee()) || self.reaches_nobody();
         let stalled = round.0.saturating_sub(self.ledger.leader_round.0) > self.setup.parameters.uncommitted_cap;
-        !late && !stalled && !self.too_far_from_solid() && !self.reaches_nobody()
+        (!far || self.counters.proposed.is_multiple_of(LATE_SHARE)) && !stalled && !self.too_far_from_solid()
     }
 
     /// Execution's payload is too far behind decisions.
@@ -307,14 +313,16 @@ impl Core {
         self.ledger.index.0.saturating_sub(self.records.solid().0) > self.setup.parameters.solid_lag
     }
 
-    /// Too many own blocks that no quorum has in its history: our link up is bad.
+    /// Too many own blocks that no quorum has in its history though it had the time to: our link up is bad. What is younger says
+    /// nothing, since to a node that is far from the others many rounds pass before any answer can be here.
     fn reaches_nobody(&self) -> bool {
+        let patience = self.patience().max(self.delays.quorum() * 2);
         let (mut at, mut count) = (self.own.last.as_ref().map(VerifiedBlock::reference), 0);
         while let Some(vertex) = at.and_then(|reference| self.graph.get(&reference)) {
             if vertex.committed || self.committee().is_quorum(&vertex.in_history_of) {
                 return false;
             }
-            count += 1;
+            count = u64::saturating_add(count, u64::from(vertex.linked_at + patience <= self.now.monotonic));
             if count > self.setup.parameters.propagation_limit {
                 return true;
             }

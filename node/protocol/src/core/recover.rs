@@ -3,31 +3,18 @@
 //! Promises: the state is that before the stop, since it is a function of the stored commits and blocks; no round is proposed
 //! twice; a disk that contradicts itself, or that lost what was signed, stops the node before it says a word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rorqual_config::AuthorityIndex;
 use rorqual_config::encoding::decode;
 
 use super::Core;
 use crate::commit::ledger::Snapshot;
 use crate::dag::graph::Vertex;
-use crate::dag::payload::Waiter;
 use crate::effect::{Effect, Halt};
 use crate::input::Recovered;
 use crate::types::{BatchKey, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
-
-/// Own blocks that may have left: the last one and those below it. One beside this chain was given up at an earlier start.
-fn own_chain(recovered: &Recovered) -> BTreeSet<BlockRef> {
-    let blocks: BTreeMap<BlockRef, &VerifiedBlock> =
-        recovered.blocks.iter().map(|block| (block.reference(), block)).collect();
-    let mut chain = BTreeSet::new();
-    let mut at = recovered.own_last.as_ref();
-    while let Some(block) = at {
-        chain.insert(block.reference());
-        at = block.parents().first().and_then(|parent| blocks.get(parent).copied());
-    }
-    chain
-}
 
 fn bad<T>(what: impl Into<String>) -> Result<T, Halt> {
     Err(Halt::BadRecovery(what.into()))
@@ -39,8 +26,6 @@ impl Core {
             return Err(Halt::Unmarked);
         }
         self.own.never_signed = recovered.never_signed;
-        self.own.last = recovered.own_last.clone();
-        self.own.held = None;
         let executed = recovered.executed.map_or(CommitIndex(0), |(index, _)| index);
         self.executed = executed;
         self.counters.executed = executed.0;
@@ -72,10 +57,13 @@ impl Core {
         self.restore_certificate(&recovered);
         self.index.advance(self.ledger.leader_round.next());
         self.reindex()?;
+        self.restore_last(&recovered);
         self.restore_own(&recovered);
         self.await_unexecuted(&recovered, executed);
         for block in late {
-            self.on_block(block.author(), block)?;
+            let news = self.tally.observe(&block, self.ledger.index);
+            self.records.voted(news);
+            self.to_link.push_back((block.author(), block));
         }
         Ok(())
     }
@@ -105,31 +93,14 @@ impl Core {
         sorted.sort_by_key(|block| block.reference());
         sorted.dedup_by_key(|block| block.reference());
         let mut late = Vec::new();
-        let (gc_round, me) = (self.graph.gc_round(), self.setup.me);
-        let chain = own_chain(recovered);
-        // Whoever references our last block got it from us: it had left, so it was whole. So it was if the safety record says so.
+        let gc_round = self.graph.gc_round();
         let last = recovered.own_last.as_ref().map(VerifiedBlock::reference);
-        let referenced = |last: &BlockRef| recovered.blocks.iter().any(|block| block.parents().contains(last));
-        let left = last.is_some_and(|last| last.round <= recovered.completed || referenced(&last));
-        let ours = |block: &&VerifiedBlock| block.author() != me || chain.contains(&block.reference());
-        for block in sorted.into_iter().filter(ours).filter(|block| block.round() > gc_round) {
+        for block in sorted.into_iter().filter(|block| block.round() > gc_round) {
             let linked = || block.parents().iter().all(|parent| self.graph.is_linked(parent));
-            if committed.contains(&block.reference()) {
+            if committed.contains(&block.reference()) || (last != Some(block.reference()) && linked()) {
                 self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
                 self.clock.observe(block);
-            } else if last == Some(block.reference()) && !left {
-                let records = recovered.commits.last().map_or(self.records.last.index, |last| last.commit.index);
-                let votes = block.votes().last().is_none_or(|vote| vote.index <= records);
-                if linked() && votes && recovered.absent.is_empty() {
-                    self.own.held = Some(block.clone());
-                }
-                // Else it was never whole on disk, so it never left: its round is free.
-                let before = recovered.blocks.iter().find(|other| Some(&other.reference()) == block.parents().first());
-                self.own.last = before.cloned();
-            } else if linked() {
-                self.graph.insert(Vertex::new(block.clone(), self.now.monotonic));
-                self.clock.observe(block);
-            } else {
+            } else if last != Some(block.reference()) {
                 late.push(block.clone());
             }
         }
@@ -147,7 +118,10 @@ impl Core {
                 return bad(format!("block {reference:?} of commit {} is not there", commit.index));
             }
         }
-        let delivered = self.advance_ledger(commit.leader_round, commit.timestamp_ms, &commit.blocks);
+        let moved = self.advance_ledger(commit.leader_round, &commit.leaders, &commit.blocks);
+        let Some((_, delivered)) = moved.filter(|(time, _)| *time == commit.timestamp_ms) else {
+            return bad(format!("commit {} is not at the time that its record says", commit.index));
+        };
         if delivered != delivery.batches {
             return bad(format!("commit {} does not deliver what its record says", commit.index));
         }
@@ -183,24 +157,52 @@ impl Core {
         for (block, committed) in blocks {
             let reference = block.reference();
             let reach = self.index.link(&block, &self.graph, &self.setup.committee)?;
-            let foreign = block.author() != self.setup.me;
+            let (foreign, missing) = (block.author() != self.setup.me, self.unknown_payload(&block));
             if let Some(vertex) = self.graph.get_mut(&reference) {
                 vertex.reach = reach;
                 if foreign && !committed {
-                    vertex.missing = block.batches().iter().map(|batch| batch.key(reference.author)).collect();
+                    vertex.missing = missing;
                 }
             }
             self.adopt_parents(&block);
-            if foreign && !committed {
-                for batch in block.batches() {
-                    self.await_batch(reference.author, batch, reference.author, Waiter::Block(reference), false);
-                }
+            if !committed {
+                self.claim(&block, reference.author);
             }
             self.mark_history(&block);
+            self.look_at_wakefulness(&reference);
             let news = self.tally.observe(&block, self.ledger.index);
             self.records.voted(news);
         }
         Ok(())
+    }
+
+    /// Our last block, if no commit has it: it is the block of its round, unless it is proven that it never left. It is not
+    /// judged by what we would make of it now: commits and the garbage-collection round that it was made under may be known
+    /// again only once everything on disk is linked and decided on.
+    fn restore_last(&mut self, recovered: &Recovered) {
+        let Some(block) = recovered.own_last.clone() else { return };
+        if self.graph.get(&block.reference()).is_some_and(|vertex| vertex.committed) {
+            self.own.last = Some(block);
+            return;
+        }
+        self.own.last = recovered.own_before.clone();
+        let never_left = self.never_left(&block, recovered);
+        if let Some(cover) = &recovered.cover {
+            self.undurable.found(cover, !never_left);
+        }
+        match never_left {
+            true => self.own.given_up = Some(block.reference()),
+            false => self.own.held = Some(block),
+        }
+    }
+
+    /// Whether the disk proves that the durable point of this own block never completed: its cover is there, and payload is not
+    /// that it names. What is delivered or stale may have been deleted since, and so may anything once the cover is gone.
+    fn never_left(&self, block: &VerifiedBlock, recovered: &Recovered) -> bool {
+        let covered = recovered.cover.as_ref().is_some_and(|cover| cover.block == block.reference());
+        let window = |author: AuthorityIndex| self.ledger.windows.get(author.usize());
+        let lost = |key: &BatchKey| window(key.author).is_some_and(|window| window.is_fresh(key.sequence));
+        block.round() > recovered.completed && covered && recovered.absent.iter().any(lost)
     }
 
     /// Own payload that is not delivered: in an uncommitted own block that can still commit, or to be named again.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use rorqual_config::AuthorityIndex;
 
-use super::Core;
+use super::{Core, Times};
 use crate::commit::rule::Tally;
+use crate::commit::window::ReplayWindow;
 use crate::types::{CommitIndex, Round, Sequence};
 
 /// Events since the start of the process.
@@ -20,12 +21,19 @@ pub struct Counters {
     pub timeouts: u64,
     pub fetches: u64,
     pub range_fetches: u64,
+    pub range_hedges: u64,
     pub pushed: u64,
     pub dropped: u64,
     pub evicted: u64,
     pub equivocations: u64,
     pub requeued: u64,
+    pub payload_dropped: u64,
     pub executed: u64,
+}
+
+/// Adds to one of the [`Counters`].
+pub fn count(counter: &mut u64, events: u64) {
+    *counter = counter.saturating_add(events);
 }
 
 /// Where the core stands.
@@ -49,12 +57,20 @@ pub struct Status {
     pub highest_certified: CommitIndex,
     /// Commits an honest member is ahead of us.
     pub lag: u64,
+    /// Members that say that they have dropped the commit we need next. Once all others do, the node stops.
+    pub dropped_by: Vec<AuthorityIndex>,
     /// Leaders that no round waits for.
     pub muted: Vec<AuthorityIndex>,
+    /// The round trip within which a quorum is reached, as links measured it; zero before enough was.
+    pub quorum_round_trip: Duration,
+    /// D at present.
+    pub delay_bound: Duration,
     /// How long a round waits for its leader at present.
     pub leader_timeout: Duration,
     /// Own batches that are not delivered.
     pub pending_own_batches: usize,
+    /// Time of commits, clocks of members.
+    pub times: Times,
     /// Events.
     pub events: Counters,
     /// Sizes.
@@ -70,6 +86,8 @@ pub struct Footprint {
     pub wanted: usize,
     pub fetching: usize,
     pub payload_waits: usize,
+    pub payload_named: usize,
+    pub over_quota: usize,
     pub tally_entries: usize,
     pub leader_rounds: usize,
     pub records_waiting: usize,
@@ -90,7 +108,7 @@ impl Status {
     }
 
     /// Names and numbers of events, for metrics.
-    pub fn happened(&self) -> [(&'static str, u64); 12] {
+    pub fn happened(&self) -> [(&'static str, u64); 14] {
         let events = &self.events;
         [
             ("proposed", events.proposed),
@@ -99,17 +117,19 @@ impl Status {
             ("timeout", events.timeouts),
             ("fetch", events.fetches),
             ("range_fetch", events.range_fetches),
+            ("range_hedge", events.range_hedges),
             ("pushed", events.pushed),
             ("dropped", events.dropped),
             ("evicted", events.evicted),
             ("equivocation", events.equivocations),
             ("requeued", events.requeued),
+            ("payload_dropped", events.payload_dropped),
             ("executed", events.executed),
         ]
     }
 
     /// Names and sizes of what is held, for metrics.
-    pub fn held(&self) -> [(&'static str, usize); 10] {
+    pub fn held(&self) -> [(&'static str, usize); 12] {
         let sizes = &self.footprint;
         [
             ("blocks", sizes.blocks),
@@ -117,6 +137,8 @@ impl Status {
             ("wanted", sizes.wanted),
             ("fetching", sizes.fetching),
             ("payload_waits", sizes.payload_waits),
+            ("payload_named", sizes.payload_named),
+            ("over_quota", sizes.over_quota),
             ("tally_entries", sizes.tally_entries),
             ("leader_rounds", sizes.leader_rounds),
             ("records_waiting", sizes.records_waiting),
@@ -140,9 +162,13 @@ impl Core {
             quorum_commit_index: self.tally.reached_by(committee.quorum(), committee),
             highest_certified: self.tally.certified(),
             lag: self.lag(),
+            dropped_by: self.dropped_by(),
             muted: committee.authorities().filter(|author| self.is_muted(*author)).collect(),
+            quorum_round_trip: self.delays.quorum(),
+            delay_bound: self.delay_bound(),
             leader_timeout: self.pacemaker.leader_timeout,
             pending_own_batches: self.batches.pending(),
+            times: self.times(),
             events: self.counters,
             footprint: self.footprint(),
         }
@@ -153,6 +179,11 @@ impl Core {
         self.ledger.windows[author.usize()].highest()
     }
 
+    /// Which of an author's sequences can still be delivered.
+    pub fn window(&self, author: AuthorityIndex) -> &ReplayWindow {
+        &self.ledger.windows[author.usize()]
+    }
+
     /// How much the core holds.
     pub fn footprint(&self) -> Footprint {
         Footprint {
@@ -161,6 +192,8 @@ impl Core {
             wanted: self.suspended.wanted_len(),
             fetching: self.fetcher.len(),
             payload_waits: self.payload.len(),
+            payload_named: self.claims.named(),
+            over_quota: self.claims.waiting(),
             tally_entries: self.tally.len(),
             leader_rounds: self.index.len(),
             records_waiting: self.records.waiting.len(),

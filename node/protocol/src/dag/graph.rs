@@ -11,6 +11,7 @@ use rorqual_config::AuthorityIndex;
 use rorqual_config::committee::AuthoritySet;
 
 use super::reach::SlotSet;
+use super::sent::Sent;
 use crate::known::Names;
 use crate::types::{BatchKey, BlockRef, Round, VerifiedBlock};
 
@@ -23,8 +24,12 @@ pub struct Vertex {
     pub linked_at: Duration,
     /// Part of a commit.
     pub committed: bool,
-    /// Its batches that are not stored here.
+    /// Its batches that can still be delivered and are not known to be stored here.
     pub missing: BTreeSet<BatchKey>,
+    /// We keep its payload only because another member's blocks build on it: our own do not.
+    pub pulled: bool,
+    /// It keeps us from resting.
+    pub wakes: bool,
     /// Its parents that are not usable.
     pub unusable_parents: u32,
     /// Linked blocks that wait for this one to become usable.
@@ -34,7 +39,7 @@ pub struct Vertex {
     /// Peers that sent it to us.
     pub received_from: AuthoritySet,
     /// Peers that we sent it to over the present connection.
-    pub sent_to: AuthoritySet,
+    pub sent: Sent,
     /// Authors of blocks that have it as a parent.
     pub referenced_by: AuthoritySet,
     /// The same, blocks of the next round only.
@@ -51,26 +56,35 @@ impl Vertex {
             linked_at,
             committed: false,
             missing: BTreeSet::new(),
+            pulled: false,
+            wakes: false,
             unusable_parents: 0,
             dependants: Vec::new(),
             in_history_of: AuthoritySet::EMPTY,
             received_from: AuthoritySet::EMPTY,
-            sent_to: AuthoritySet::EMPTY,
+            sent: Sent::default(),
             referenced_by: AuthoritySet::EMPTY,
             strongly_referenced_by: AuthoritySet::EMPTY,
             reach: SlotSet::default(),
         }
     }
 
-    /// Whether we may reference it: all payload of its uncommitted history is stored, or it is committed, which proves that
-    /// an honest quorum held the payload.
+    /// Whether what references it may be referenced: all payload of its uncommitted history is stored, as far as it can still be
+    /// delivered, or it is committed, which proves that an honest quorum held the payload.
     pub fn usable(&self) -> bool {
         self.committed || (self.missing.is_empty() && self.unusable_parents == 0)
     }
 
-    /// Peers that surely have it.
+    /// Whether we may reference it ourselves: usable, and its author's payload has room on our own account.
+    pub fn may_be_parent(&self) -> bool {
+        self.usable() && (self.committed || !self.pulled)
+    }
+
+    /// Peers that surely have it: its author, who built on it, who sent it to us.
     pub fn known_by(&self) -> AuthoritySet {
-        self.in_history_of.union(self.received_from).union(self.sent_to)
+        let mut known = self.in_history_of.union(self.received_from);
+        known.insert(self.block.author());
+        known
     }
 }
 
@@ -93,7 +107,7 @@ pub struct Graph {
     blocks: usize,
     /// Few, wherever they lie: what is done with them at every step must not look at all the others.
     uncommitted: BTreeSet<BlockRef>,
-    uncommitted_with_payload: usize,
+    waking: usize,
     /// What is held, for others to see.
     names: Names,
 }
@@ -107,7 +121,7 @@ impl Graph {
             rows: VecDeque::new(),
             blocks: 0,
             uncommitted: BTreeSet::new(),
-            uncommitted_with_payload: 0,
+            waking: 0,
             names: Names::new(members),
         }
     }
@@ -137,13 +151,20 @@ impl Graph {
         &self.uncommitted
     }
 
-    /// How many uncommitted blocks name payload.
-    pub fn uncommitted_with_payload(&self) -> usize {
-        self.uncommitted_with_payload
+    /// How many blocks keep us from resting.
+    pub fn waking(&self) -> usize {
+        self.waking
+    }
+
+    /// Whether a block keeps us from resting.
+    pub fn set_wakes(&mut self, reference: &BlockRef, wakes: bool) {
+        let Some(vertex) = self.get_mut(reference) else { return };
+        let before = std::mem::replace(&mut vertex.wakes, wakes);
+        self.waking = self.waking.saturating_add(usize::from(wakes)).saturating_sub(usize::from(before));
     }
 
     fn place(&self, round: Round) -> Option<usize> {
-        let offset = round.0.checked_sub(self.gc_round.0 + 1)?;
+        let offset = round.0.checked_sub(self.gc_round.next().0)?;
         usize::try_from(offset).ok().filter(|place| *place < self.rows.len())
     }
 
@@ -217,7 +238,7 @@ impl Graph {
         if round <= self.gc_round || author.usize() >= self.members {
             return;
         }
-        let place = (round.0 - self.gc_round.0 - 1) as usize;
+        let place = round.previous().above(self.gc_round) as usize;
         while self.rows.len() <= place {
             self.rows.push_back(Vec::new());
         }
@@ -225,11 +246,10 @@ impl Graph {
         if row.is_empty() {
             row.resize_with(self.members, Slot::default);
         }
-        self.blocks += 1;
+        self.blocks = self.blocks.saturating_add(1);
         self.names.insert(&vertex.block.reference());
         if !vertex.committed {
             self.uncommitted.insert(vertex.block.reference());
-            self.uncommitted_with_payload += usize::from(!vertex.block.batches().is_empty());
         }
         row[author.usize()].variants.push(vertex);
     }
@@ -240,9 +260,8 @@ impl Graph {
             return false;
         };
         vertex.committed = true;
-        if !vertex.block.batches().is_empty() {
-            self.uncommitted_with_payload -= 1;
-        }
+        vertex.sent.clear();
+        self.set_wakes(reference, false);
         self.uncommitted.remove(reference);
         true
     }
@@ -265,11 +284,11 @@ impl Graph {
                 None => self.gc_round = gc_round,
             }
         }
-        self.blocks -= dropped.len();
+        self.blocks = self.blocks.saturating_sub(dropped.len());
         self.names.collect(self.gc_round);
         for vertex in dropped.iter().filter(|vertex| !vertex.committed) {
             self.uncommitted.remove(&vertex.block.reference());
-            self.uncommitted_with_payload -= usize::from(!vertex.block.batches().is_empty());
+            self.waking = self.waking.saturating_sub(usize::from(vertex.wakes));
         }
         dropped
     }

@@ -18,13 +18,13 @@ impl SlotSet {
             self.base = word;
         }
         if word < self.base {
-            let missing = (self.base - word) as usize;
+            let missing = self.base.saturating_sub(word) as usize;
             self.words.splice(0..0, std::iter::repeat_n(0, missing));
             self.base = word;
         }
-        let place = (word - self.base) as usize;
+        let place = word.saturating_sub(self.base) as usize;
         if place >= self.words.len() {
-            self.words.resize(place + 1, 0);
+            self.words.resize(place.saturating_add(1), 0);
         }
         self.words[place] |= 1 << (slot % 64);
     }
@@ -38,18 +38,21 @@ impl SlotSet {
     /// Adds all slots of `other` from about `floor` on; lower ones may be left out.
     pub fn union_from(&mut self, other: &Self, floor: u64) {
         for (place, word) in other.words.iter().enumerate() {
-            let number = other.base + place as u64;
+            let number = other.base.saturating_add(place as u64);
             if *word == 0 || number < floor / 64 {
                 continue;
             }
-            if self.words.is_empty() || number < self.base || number >= self.base + self.words.len() as u64 {
-                self.insert(number * 64);
+            if self.words.is_empty()
+                || number < self.base
+                || number >= self.base.saturating_add(self.words.len() as u64)
+            {
+                self.insert(number.saturating_mul(64));
                 if word & 1 == 0 {
-                    let own = (number - self.base) as usize;
+                    let own = number.saturating_sub(self.base) as usize;
                     self.words[own] &= !1;
                 }
             }
-            let own = (number - self.base) as usize;
+            let own = number.saturating_sub(self.base) as usize;
             self.words[own] |= word;
         }
     }

@@ -147,9 +147,9 @@ impl Suspended {
         }
         let size = block.bytes().len() as u64;
         let account = &mut self.accounts[sender.usize()];
-        account.bytes += size;
+        account.bytes = account.bytes.saturating_add(size);
         account.refs.insert(reference);
-        self.bytes += size;
+        self.bytes = self.bytes.saturating_add(size);
         let needed = self.is_needed(&reference);
         self.entries.insert(reference, Entry { block, sender, missing, needed });
         self.names.insert(&reference);
@@ -167,8 +167,8 @@ impl Suspended {
         let over = |account: &Account| account.refs.len() > self.limits.blocks || account.bytes > self.limits.bytes;
         let payer = if over(&self.accounts[sender.usize()]) {
             &self.accounts[sender.usize()]
-        } else if self.entries.len() as u64 > TOTAL_FACTOR * self.limits.blocks as u64
-            || self.bytes > TOTAL_FACTOR * self.limits.bytes
+        } else if self.entries.len() as u64 > TOTAL_FACTOR.saturating_mul(self.limits.blocks as u64)
+            || self.bytes > TOTAL_FACTOR.saturating_mul(self.limits.bytes)
         {
             self.accounts.iter().max_by_key(|account| account.bytes)?
         } else {
@@ -182,9 +182,9 @@ impl Suspended {
         self.names.remove(reference);
         let size = entry.block.bytes().len() as u64;
         let account = &mut self.accounts[entry.sender.usize()];
-        account.bytes -= size;
+        account.bytes = account.bytes.saturating_sub(size);
         account.refs.remove(reference);
-        self.bytes -= size;
+        self.bytes = self.bytes.saturating_sub(size);
         for parent in &entry.missing {
             if let Some(children) = self.wanted.get_mut(parent) {
                 children.remove(reference);

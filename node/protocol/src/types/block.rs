@@ -14,6 +14,7 @@ use rorqual_config::encoding::{decode, encode};
 use rorqual_config::identity::Domain;
 use rorqual_config::{AuthorityIndex, ChainId, CodecError, Committee, Digest, KeyPair, Signature};
 
+use super::range::in_range;
 use super::{BatchRef, CommitRef, Round};
 
 /// The name of a block.
@@ -266,17 +267,15 @@ impl SignedBlock {
         if core.round.0 == 0 {
             return malformed("round 0 is genesis");
         }
+        if !core.round.in_range() {
+            return malformed("the round is out of range");
+        }
+        if !in_range(core.timestamp_ms) {
+            return malformed("the timestamp is out of range");
+        }
         self.check_parents(committee)?;
         self.check_batches(committee)?;
-        if self.votes.len() > committee.protocol().max_votes_per_block as usize {
-            return malformed("too many commit votes");
-        }
-        if self.votes.first().is_some_and(|vote| vote.index.0 == 0)
-            || !self.votes.windows(2).all(|pair| pair[0].index < pair[1].index)
-        {
-            return malformed("commit votes do not ascend");
-        }
-        Ok(())
+        check_votes(&self.votes, committee).or_else(malformed)
     }
 
     fn check_parents(&self, committee: &Committee) -> Result<(), BlockError> {
@@ -301,7 +300,7 @@ impl SignedBlock {
             if parent.round.0 == 0 && *parent != BlockRef::genesis(committee.chain_id(), parent.author) {
                 return malformed("a parent of round 0 is not the genesis block");
             }
-            let back = core.round.0 - parent.round.0;
+            let back = core.round.above(parent.round);
             // The own parent may be old: its author was away.
             if parent.author != core.author && back > committee.protocol().gc_depth {
                 return malformed("a parent is too old");
@@ -326,6 +325,10 @@ impl SignedBlock {
         {
             return malformed("batch sequences do not ascend");
         }
+        // They ascend.
+        if batches.last().is_some_and(|batch| !batch.sequence.in_range()) {
+            return malformed("a batch sequence is out of range");
+        }
         if batches.iter().any(|batch| u64::from(batch.bytes) > rules.max_batch_bytes) {
             return malformed("a batch is too large");
         }
@@ -337,6 +340,26 @@ impl SignedBlock {
     }
 }
 
+/// The rules of form for the commit votes of a block: few, from 1 on, ascending, in range.
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_votes(votes: &[CommitRef], committee: &Committee) -> Result<(), &'static str> {
+    if votes.len() > committee.protocol().max_votes_per_block as usize {
+        return Err("too many commit votes");
+    }
+    if votes.first().is_some_and(|vote| vote.index.0 == 0)
+        || !votes.windows(2).all(|pair| pair[0].index < pair[1].index)
+    {
+        return Err("commit votes do not ascend");
+    }
+    // They ascend.
+    if votes.last().is_some_and(|vote| !vote.index.in_range()) {
+        return Err("a commit vote is out of range");
+    }
+    Ok(())
+}
+
 fn malformed(rule: &'static str) -> Result<(), BlockError> {
     Err(BlockError::Malformed(rule))
 }
@@ -344,3 +367,7 @@ fn malformed(rule: &'static str) -> Result<(), BlockError> {
 #[cfg(test)]
 #[path = "block_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "block_bounds_tests.rs"]
+mod bounds;

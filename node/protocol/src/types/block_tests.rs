@@ -4,6 +4,7 @@ use rorqual_config::encoding::encode;
 
 use super::*;
 use crate::testing::{block_core, committee, key};
+use crate::types::range::LIMIT;
 use crate::types::{CommitIndex, Sequence};
 
 fn verify(core: BlockCore, votes: Vec<CommitRef>) -> Result<VerifiedBlock, BlockError> {
@@ -76,14 +77,35 @@ fn votes_ascend_and_are_few() {
     assert!(matches!(verify(core(), vec![vote(0)]), Err(BlockError::Malformed(_))));
 }
 
-#[test]
-fn rounds_at_the_end_of_the_number_line_do_not_overflow() {
+/// A block with this number in this place.
+fn with_number(place: usize, number: u64) -> Result<VerifiedBlock, BlockError> {
     let mut core = block_core(&committee(4), 0, 1);
-    core.round = Round(u64::MAX);
-    for parent in &mut core.parents {
-        parent.round = Round(u64::MAX - 1);
+    let mut votes = Vec::new();
+    match place {
+        0 => {
+            core.round = Round(number);
+            core.parents.iter_mut().for_each(|parent| parent.round = Round(number - 1));
+        }
+        1 => core.timestamp_ms = number,
+        2 => {
+            let batch = |sequence| BatchRef { sequence: Sequence(sequence), digest: Digest::default(), bytes: 1 };
+            core.batches = vec![batch(1), batch(number)];
+        }
+        _ => votes = [1, number].map(|index| CommitRef { index: CommitIndex(index), digest: Digest::default() }).into(),
     }
-    assert!(verify(core, Vec::new()).is_ok());
+    verify(core, votes)
+}
+
+#[test]
+fn numbers_up_to_the_limit_pass_and_from_it_on_are_refused() {
+    for place in 0..4 {
+        assert!(with_number(place, LIMIT - 1).is_ok(), "place {place}");
+        for number in [LIMIT, LIMIT + 1, 1 << 63, u64::MAX - 1, u64::MAX] {
+            let refused = with_number(place, number);
+            let Err(BlockError::Malformed(rule)) = &refused else { panic!("place {place}, {number}: {refused:?}") };
+            assert!(rule.ends_with("out of range"), "{rule}");
+        }
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn node(left: &Digest, right: &Digest) -> Digest {
 
 /// How many leaves of a tree of `length >= 2` are in its left half: the largest power of two below `length`.
 fn left_half(length: usize) -> usize {
-    1 << (usize::BITS - 1 - (length - 1).leading_zeros())
+    1 << length.saturating_sub(1).max(1).ilog2()
 }
 
 /// The root over `values`; of an empty list H("merkle/empty").
@@ -52,7 +52,7 @@ pub fn prove<T: Encode>(values: &[T], index: usize) -> Option<Vec<Digest>> {
             slice = left;
         } else {
             path.push(root_of(left));
-            index -= left.len();
+            index = index.saturating_sub(left.len());
             slice = right;
         }
     }
@@ -71,7 +71,7 @@ pub fn verify<T: Encode>(root: &Digest, value: &T, index: usize, length: usize, 
         let half = left_half(length);
         let right = index >= half;
         turns.push(right);
-        (index, length) = if right { (index - half, length - half) } else { (index, half) };
+        (index, length) = if right { (index.saturating_sub(half), length.saturating_sub(half)) } else { (index, half) };
     }
     if turns.len() != proof.len() {
         return false;

@@ -11,4 +11,5 @@ pub use batch::{BatchKey, BatchRef};
 pub use block::{BlockCore, BlockError, BlockRef, SignedBlock, UnverifiedBlock, VerifiedBlock};
 pub use certificate::{Certificate, Signer};
 pub use commit::{Commit, CommitRef, Delivery};
+pub use rorqual_config::range;
 pub use round::{CommitIndex, Round, Sequence};

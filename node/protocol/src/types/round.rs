@@ -1,4 +1,5 @@
-//! Numbers that must not mix. Arithmetic saturates below at zero and is overflow-checked above.
+//! Numbers that must not mix. Arithmetic is total: below it ends at zero; above it ends at the largest number, which nothing
+//! reaches that entered within its range (see [`super::range`]).
 
 use std::fmt;
 
@@ -11,9 +12,19 @@ macro_rules! number {
         pub struct $name(pub u64);
 
         impl $name {
+            /// Whether it may come from outside; see [`super::range`].
+            pub const fn in_range(self) -> bool {
+                super::range::in_range(self.0)
+            }
+
             /// This number plus `n`.
             pub fn plus(self, n: u64) -> Self {
-                Self(self.0 + n)
+                Self(self.0.saturating_add(n))
+            }
+
+            /// How far this number lies above `lower`, at least zero.
+            pub fn above(self, lower: Self) -> u64 {
+                self.0.saturating_sub(lower.0)
             }
 
             /// This number minus `n`, at least zero.
@@ -61,3 +72,19 @@ number!(
     Sequence,
     "s"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::super::range::LIMIT;
+    use super::*;
+
+    #[test]
+    fn arithmetic_is_total_and_exact_in_range() {
+        assert_eq!(Round(LIMIT - 1).plus(LIMIT - 1), Round(2 * (LIMIT - 1)));
+        assert_eq!(Round(u64::MAX).plus(u64::MAX), Round(u64::MAX));
+        assert_eq!(Round(u64::MAX).next(), Round(u64::MAX));
+        assert_eq!((Round(0).previous(), Round(0).minus(u64::MAX)), (Round(0), Round(0)));
+        assert_eq!((Round(7).above(Round(4)), Round(4).above(Round(7))), (3, 0));
+        assert!(Round(LIMIT - 1).in_range() && !Round(LIMIT).in_range());
+    }
+}

@@ -13,6 +13,8 @@ pub struct Linear<'a> {
     view: &'a View<'a>,
     last_index: CommitIndex,
     last_timestamp: u64,
+    /// Every median since commit time was last not ahead of them, and commit time at the first of these.
+    ahead: Option<(u64, Vec<u64>)>,
     gc_round: Round,
     committed: BTreeSet<BlockRef>,
     delivered_slots: BTreeSet<(Round, AuthorityIndex)>,
@@ -25,6 +27,7 @@ impl<'a> Linear<'a> {
             view,
             last_index: CommitIndex(0),
             last_timestamp: 0,
+            ahead: None,
             gc_round: Round(0),
             committed: BTreeSet::new(),
             delivered_slots: BTreeSet::new(),
@@ -43,7 +46,7 @@ impl<'a> Linear<'a> {
         let mut blocks: Vec<BlockRef> = blocks.into_iter().collect();
         blocks.sort_by_key(|b| (b.round, rotated(b.author), b.digest));
         let batches = self.payload(&blocks);
-        let timestamp_ms = self.median(round, &leaders).max(self.last_timestamp + 1);
+        let timestamp_ms = self.time(self.median(round, &leaders));
         let gc_round = self.gc_round;
         self.last_index = self.last_index.next();
         self.last_timestamp = timestamp_ms;
@@ -79,6 +82,23 @@ impl<'a> Linear<'a> {
             }
         }
         batches
+    }
+
+    /// The median, or one more than before, or where nine tenths of what has passed since the lowest median lead from where
+    /// commit time was when it went ahead of them.
+    fn time(&mut self, median: u64) -> u64 {
+        let slow = self.ahead.as_mut().map_or(0, |(time, medians)| {
+            medians.push(median);
+            let lowest = medians.iter().min().copied().unwrap_or(median);
+            *time + (u128::from(median - lowest) * 9 / 10) as u64
+        });
+        let time = *[median, self.last_timestamp + 1, slow].iter().max().unwrap_or(&median);
+        self.ahead = match self.ahead.take() {
+            _ if time == median => None,
+            None => Some((time, vec![median])),
+            ahead => ahead,
+        };
+        time
     }
 
     /// The smallest time at which more than half of the stake of the leaders' strong parents had come.

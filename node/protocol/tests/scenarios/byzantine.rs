@@ -11,7 +11,7 @@ use crate::simulation::withholder::Withholder;
 use crate::simulation::{MILLISECOND, SECOND};
 
 /// Up to F members do mischief.
-fn corrupt<M: Mischief + 'static>(plan: &mut Plan, make: impl Fn(&mut Random) -> M) {
+pub fn corrupt<M: Mischief + 'static>(plan: &mut Plan, make: impl Fn(&mut Random) -> M) {
     let mut random = plan.random();
     let mut members = nodes(0..plan.size);
     random.shuffle(&mut members);
@@ -37,6 +37,8 @@ fn an_equivocator_shows_everybody_both_blocks() {
 fn payload_is_withheld_from_all() {
     let plan = |plan: &mut Plan| {
         corrupt(plan, |_| Withholder::FromAll);
+        // What is withheld keeps nobody awake: enough load for the commits that are asked for.
+        plan.load_until = 1_200 * MILLISECOND;
         plan.protocol.leaders_per_round = plan.random().between(1, 2) as u32;
     };
     sweep(&[(4, 10), (7, 3), (10, 1)], plan, |outcome| {

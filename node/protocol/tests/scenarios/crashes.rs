@@ -23,7 +23,7 @@ pub fn kill_and_restart(plan: &mut Plan) {
         plan.at(at + 300 * MILLISECOND, Fault::Start(victim));
     }
     // An idle cluster is slow: enough load for the commits that are asked for.
-    plan.load_until = at.max(600 * MILLISECOND);
+    plan.load_until = at.max(900 * MILLISECOND);
     plan.load_every = 40 * MILLISECOND;
 }
 

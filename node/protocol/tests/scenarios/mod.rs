@@ -1,10 +1,22 @@
 //! What is run, over many seeds.
 
+mod absence;
 mod byzantine;
 mod calm;
+mod clocks;
 mod crashes;
+mod defaults;
+mod execution;
+mod far;
+mod hoarding;
 mod limits;
+mod losses;
+mod malformed;
+mod mute;
+mod numbers;
 mod partitions;
+mod restarts;
+mod stakes;
 
 use rorqual_config::AuthorityIndex;
 

@@ -66,7 +66,9 @@ impl Daemon {
             match self.inlets[sender.usize()].admission.judge(now, &block.reference()) {
                 Verdict::New => {
                     out.oracle.verified_by(self.me, &block.reference());
-                    self.step(Input::Block { sender, block }, disk, out);
+                    if super::serve::takes(sender, &block, out) {
+                        self.step(Input::Block { sender, block }, disk, out);
+                    }
                 }
                 Verdict::Known => known.push(block.reference()),
                 Verdict::Old => (),

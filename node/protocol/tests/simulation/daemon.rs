@@ -7,7 +7,7 @@ use std::time::Duration;
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, KeyPair};
 use rorqual_protocol::core::{Core, Setup};
-use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence};
+use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
 use rorqual_protocol::{Admission, Effect, Halt, Input, Now, Token, Write};
 
 use super::admission::Inlet;
@@ -18,11 +18,13 @@ use super::message::Message;
 use super::outside::Outside;
 use super::payload::Waits;
 use super::requests::{Request, Requests};
+use super::server::Server;
+use super::stock::Stock;
 use super::{MILLISECOND, SECOND, Time};
 use crate::{members, reference};
 
 /// Wall clock at the start of the simulation.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub const EPOCH_MS: u64 = 1_700_000_000_000;
 
 pub struct Daemon {
     pub me: AuthorityIndex,
@@ -32,11 +34,12 @@ pub struct Daemon {
     /// What each member has sent, and how much more it may.
     pub(super) inlets: Vec<Inlet>,
     /// How wrong its wall clock is.
-    clock_offset_ms: i64,
+    pub(super) clock_offset_ms: i64,
     parameters: ConsensusParameters,
     timer: u64,
     pub(super) requests: Requests,
     pub(super) waits: Waits,
+    pub(super) stock: Stock,
     executor: Executor,
     /// When the core hears of the last execution: it hears of them in order.
     executed_at: Time,
@@ -46,6 +49,8 @@ pub struct Daemon {
     oldest_undelivered: Sequence,
     /// Why the core stopped.
     pub halted: Option<Halt>,
+    /// How it answers requests.
+    pub server: Server,
 }
 
 impl Daemon {
@@ -65,13 +70,16 @@ impl Daemon {
         let recovered = disk.recover(me, protocol.gc_depth, protocol.checkpoint_interval);
         let executed = recovered.executed;
         let last = disk.last_commit();
-        out.oracle.restart(me, last, executed.map_or(CommitIndex(0), |(index, _)| index));
+        out.oracle.restart(me, last, executed.map_or(CommitIndex(0), |(index, _)| index), out.now);
         let now = now(out.now, out.now, clock_offset_ms);
         let (core, effects) = Core::recover(setup, recovered, now)?;
         let inlet = |_| Inlet::new(Admission::new(core.known(), parameters));
         let inlets = out.committee.authorities().map(inlet).collect();
         let own = disk.own_batches(me);
         let next_sequence = own.last_key_value().map_or(Sequence(1), |(last, _)| last.next());
+        let mut stock = Stock::new(me, &core, parameters, &out.committee);
+        let stale = stock.restore(&core.kept_at_start(&effects), disk);
+        disk.append(out.now, Record::Drop(stale), &mut out.random);
         let mut daemon = Self {
             me,
             life,
@@ -82,7 +90,8 @@ impl Daemon {
             parameters: parameters.clone(),
             timer: 0,
             requests: Requests::default(),
-            waits: Waits::default(),
+            waits: Waits::new(parameters.payload_grace),
+            stock,
             executor: Executor::new(executed),
             executed_at: 0,
             own,
@@ -90,6 +99,7 @@ impl Daemon {
             seal_below: Sequence(u64::MAX),
             oldest_undelivered: Sequence(0),
             halted: None,
+            server: Server::Honest,
         };
         daemon.carry_out(effects, disk, out);
         Ok(daemon)
@@ -118,20 +128,20 @@ impl Daemon {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token, disk, out),
             Effect::SendOwn { peer, block } => {
                 assert_eq!(block.author(), self.me, "sends a foreign block as its own");
-                let missing = disk.not_durable(&block, |disk, reference| is_committed(disk, reference, out));
+                let is_committed = |disk: &Disk, reference: &BlockRef| is_committed(disk, reference, out);
+                let missing = disk.not_durable(&block, is_committed, |disk, key| is_stale(disk, key, out));
                 assert_eq!(missing, None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
-                out.send(self.me, peer, Message::Own(block));
+                self.send_blocks(peer, vec![block.reference()], Message::Own(block), out);
             }
             Effect::SendHistory { peer, blocks } => {
                 assert!(blocks.len() <= 150 && blocks.is_sorted_by_key(|b| b.round()), "history out of bounds");
-                out.send(self.me, peer, Message::History(blocks));
+                let refs = blocks.iter().map(VerifiedBlock::reference).collect();
+                self.send_blocks(peer, refs, Message::History(blocks), out);
             }
             Effect::FetchBlocks { peer, refs } => self.fetch_blocks(peer, refs, out),
-            Effect::FetchCommits { peer, from, to } => {
-                let id = self.open(Request::Commits { peer, from }, out);
-                self.request(peer, id, Message::FetchCommits { id, from, to }, out);
-            }
+            Effect::FetchCommits { peer, from, to } => self.fetch_commits(peer, from, to, out),
+            Effect::CancelCommits { peer, from } => self.requests.cancel_range(peer, from),
             Effect::Subscribe { peer, from_round } => {
                 out.send(self.me, peer, Message::Subscribe(from_round));
             }
@@ -142,8 +152,10 @@ impl Daemon {
                 out.send(self.me, peer, Message::Tip(tip));
             }
             Effect::WaitBatch { key, bytes, holders, urgent } => self.wait(key, bytes, holders, urgent, disk, out),
-            Effect::CancelWait(key) => {
-                self.waits.end(&key);
+            Effect::CancelWait(key) => self.waits.cancel(&key),
+            Effect::DropPayload(keys) => {
+                self.stock.forget(&keys);
+                disk.append(out.now, Record::Drop(keys), &mut out.random);
             }
             Effect::Deliver(delivery) => {
                 self.executor.take(delivery);
@@ -164,21 +176,36 @@ impl Daemon {
         }
     }
 
+    fn send_blocks(&mut self, peer: AuthorityIndex, refs: Vec<BlockRef>, message: Message, out: &mut Outside) {
+        if !out.send(self.me, peer, message) {
+            out.tell(self.me, self.life, Input::SendRefused { peer, refs });
+        }
+    }
+
     fn persist(&mut self, writes: Vec<Write>, sync: bool, token: Option<Token>, disk: &mut Disk, out: &mut Outside) {
+        let mut gone = Vec::new();
         for write in &writes {
             if let Write::Commit(delivery) = write {
+                gone.extend(self.stock.delivered(delivery));
                 out.note(delivery.commit.digest());
-                out.oracle.record(self.me, delivery);
+                out.oracle.record(self.me, delivery, out.now);
             }
         }
+        let named = writes.iter().find_map(|write| match write {
+            Write::Own(own) => Some(own.block.round()),
+            _ => None,
+        });
         let mut at = disk.append(out.now, Record::Writes(writes), &mut out.random);
+        if !gone.is_empty() {
+            at = disk.append(out.now, Record::Drop(gone), &mut out.random);
+        }
         let mut mark = None;
         if sync {
             let (done, covers) = disk.sync(at, &mut out.random);
             (at, mark) = (done, Some(covers));
         }
         if token.is_some() || mark.is_some() {
-            out.schedule(at, Event::Durable { node: self.me, life: self.life, token, mark });
+            out.schedule(at, Event::Durable { node: self.me, life: self.life, token, mark, named });
         }
     }
 
@@ -195,13 +222,13 @@ impl Daemon {
         }
     }
 
-    fn open(&mut self, request: Request, out: &mut Outside) -> u64 {
+    pub(super) fn open(&mut self, request: Request, out: &mut Outside) -> u64 {
         let id = self.requests.open(request);
         out.after(2 * SECOND, Event::Expire { node: self.me, life: self.life, request: id });
         id
     }
 
-    fn request(&mut self, peer: AuthorityIndex, id: u64, message: Message, out: &mut Outside) {
+    pub(super) fn request(&mut self, peer: AuthorityIndex, id: u64, message: Message, out: &mut Outside) {
         if !out.send(self.me, peer, message)
             && let Some(request) = self.requests.close(id)
         {
@@ -231,6 +258,7 @@ impl Daemon {
         out: &mut Outside,
     ) {
         let (new, learnt) = self.waits.add(key, holders);
+        self.stock.ask(&key);
         if disk.has_payload(&key) {
             if new {
                 out.schedule(disk.readable_at(&key), Event::Stored { node: self.me, life: self.life, key });
@@ -241,14 +269,11 @@ impl Daemon {
             out.oracle.batch(&key).is_none_or(|batch| batch.bytes == bytes),
             "{key} is asked for with a wrong length"
         );
-        if urgent || !new {
-            for holder in learnt {
-                out.send(self.me, holder, Message::FetchBatch(key));
-            }
-        }
         if new {
-            let grace = self.parameters.payload_grace.as_micros() as Time;
+            let grace = if urgent { 0 } else { self.parameters.payload_grace.as_micros() as Time };
             out.after(grace, Event::Ask { node: self.me, life: self.life, key });
+        } else if learnt {
+            self.ask(key, disk, out);
         }
     }
 
@@ -257,12 +282,13 @@ impl Daemon {
         if !self.waits.is_waiting(&key) || disk.has_payload(&key) {
             return;
         }
+        assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         let connected = out.connected(self.me);
-        if let Some(holder) = self.waits.next_holder(&key, |h| connected.contains(&h)) {
+        let Some((holder, until)) = self.waits.next(&key, out.now, |h| connected.contains(&h)) else { return };
+        if let Some(holder) = holder {
             out.send(self.me, holder, Message::FetchBatch(key));
         }
-        let delay = out.random.between(20 * MILLISECOND, 60 * MILLISECOND);
-        out.after(delay, Event::Ask { node: self.me, life: self.life, key });
+        out.schedule(until.max(out.now + 1), Event::Ask { node: self.me, life: self.life, key });
     }
 
     /// Payload is readable: the core may have waited for it, and execution too.
@@ -270,17 +296,27 @@ impl Daemon {
         if key.author == self.me && self.own.get(&key.sequence).is_none_or(|b| b.digest != key.digest) {
             self.sealed(key, disk, out);
         }
-        if self.waits.end(&key) {
+        // What was written may have been deleted since.
+        if disk.has_payload(&key) && self.waits.arrived(&key, out.now) {
             let bytes = disk.payload_bytes(&key);
             self.step(Input::BatchStored { key, bytes }, disk, out);
         }
         self.execute(disk, out);
     }
 
-    fn execute(&mut self, disk: &mut Disk, out: &mut Outside) {
-        while let Some((delivery, state)) = self.executor.execute(disk) {
+    /// Begins with the next commit whose payload is all here, if execution has nothing else to do.
+    fn execute(&mut self, disk: &Disk, out: &mut Outside) {
+        if self.executor.begin(disk) {
+            let takes = out.pace.draw(&mut out.random);
+            out.after(takes, Event::Apply { node: self.me, life: self.life });
+        }
+    }
+
+    pub fn apply(&mut self, disk: &mut Disk, out: &mut Outside) {
+        if let Some((delivery, state)) = self.executor.finish() {
             self.executed(&delivery, state, disk, out);
         }
+        self.execute(disk, out);
     }
 
     fn executed(
@@ -335,7 +371,7 @@ impl Daemon {
 
     pub fn connected(&mut self, peer: AuthorityIndex, disk: &mut Disk, out: &mut Outside) {
         self.step(Input::PeerUp(peer), disk, out);
-        let duration = Duration::from_micros(2 * out.network.typical_delay());
+        let duration = Duration::from_micros(out.network.round_trip(self.me, peer));
         self.step(Input::RoundTrip { peer, duration }, disk, out);
         let undelivered: Vec<BatchRef> = self.own.range(self.oldest_undelivered..).map(|(_, b)| *b).collect();
         for batch in undelivered {
@@ -355,6 +391,15 @@ impl Daemon {
 fn is_committed(disk: &Disk, block: &BlockRef, out: &Outside) -> bool {
     let commits = || reference::commits(&out.committee, disk.durable_blocks());
     out.oracle.is_committed(block) || commits().iter().any(|commit| commit.blocks.contains(block))
+}
+
+/// Whether no commit after those that somebody has recorded, or that the durable blocks of this disk say, can deliver it.
+fn is_stale(disk: &Disk, key: &BatchKey, out: &Outside) -> bool {
+    let window = out.committee.protocol().replay_window;
+    let decided = reference::commits(&out.committee, disk.durable_blocks());
+    let delivered = decided.iter().flat_map(|commit| &commit.batches).filter(|batch| batch.author == key.author);
+    let settles = |sequence: Sequence| sequence == key.sequence || key.sequence.0 + window <= sequence.0;
+    out.oracle.is_stale(key) || delivered.map(|batch| batch.batch.sequence).any(settles)
 }
 
 fn now(at: Time, started: Time, offset_ms: i64) -> Now {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use rorqual_config::AuthorityIndex;
-use rorqual_protocol::types::BatchKey;
+use rorqual_protocol::types::{BatchKey, Round};
 use rorqual_protocol::{Input, Token};
 
 use super::Time;
@@ -21,11 +21,13 @@ pub enum Event {
     /// A timer; only the newest one counts.
     Wake { node: AuthorityIndex, life: u64, version: u64 },
     /// The disk has done what it was asked for.
-    Durable { node: AuthorityIndex, life: u64, token: Option<Token>, mark: Option<Mark> },
+    Durable { node: AuthorityIndex, life: u64, token: Option<Token>, mark: Option<Mark>, named: Option<Round> },
     /// Payload can be read.
     Stored { node: AuthorityIndex, life: u64, key: BatchKey },
     /// The shell has something to tell its core.
     Local { node: AuthorityIndex, life: u64, input: Box<Input> },
+    /// Execution has done its work on a commit.
+    Apply { node: AuthorityIndex, life: u64 },
     /// Time to ask (again) for payload.
     Ask { node: AuthorityIndex, life: u64, key: BatchKey },
     /// A request has had its time.
@@ -38,6 +40,8 @@ pub enum Event {
     Connect { a: AuthorityIndex, b: AuthorityIndex },
     /// A node notices that a link is dead.
     Disconnect { node: AuthorityIndex, peer: AuthorityIndex, generation: u64 },
+    /// Somebody says what it has held back.
+    Say { from: AuthorityIndex, to: AuthorityIndex, message: Box<Message> },
     /// A hand-made member proposes.
     Propose { node: AuthorityIndex },
     /// Something breaks or heals.

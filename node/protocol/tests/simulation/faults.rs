@@ -16,6 +16,8 @@ pub enum Fault {
     Start(AuthorityIndex),
     /// The disk of a stopped node is replaced by a copy of when it had this percentage of its records.
     RollBack(AuthorityIndex, usize),
+    /// The wall clock of a node is this wrong from now on, in milliseconds.
+    Clock(AuthorityIndex, i64),
 }
 
 /// Cuts both directions between two groups.

@@ -2,14 +2,20 @@
 //! One thread and one seed: the same seed gives the same run.
 
 pub mod admission;
+pub mod boaster;
 pub mod chain_bomb;
 pub mod daemon;
 pub mod disk;
 pub mod equivocator;
 pub mod event;
 pub mod executor;
+pub mod extremist;
 pub mod faults;
+pub mod flooder;
+pub mod hoarder;
 pub mod liar;
+pub mod loss;
+pub mod malformer;
 pub mod message;
 pub mod network;
 pub mod oracle;
@@ -17,8 +23,16 @@ pub mod outside;
 pub mod payload;
 pub mod plan;
 pub mod puppet;
+pub mod ranges;
 pub mod requests;
+pub mod rootless;
+pub mod rumours;
 pub mod serve;
+pub mod server;
+pub mod stock;
+pub mod swinger;
+pub mod times;
+pub mod verifier;
 pub mod withholder;
 pub mod world;
 

@@ -43,6 +43,8 @@ struct Link {
 pub struct Network {
     size: usize,
     delays: Delays,
+    /// What a direction takes longer than that.
+    detours: Vec<Time>,
     links: Vec<Link>,
     /// Cut directions.
     cut: Vec<bool>,
@@ -59,6 +61,7 @@ impl Network {
         Self {
             size,
             delays,
+            detours: vec![0; pairs],
             links: vec![link; pairs],
             cut: vec![false; pairs],
             gap: vec![0; pairs],
@@ -98,7 +101,7 @@ impl Network {
         random: &mut Random,
     ) -> Option<Time> {
         let direction = self.directed(from, to);
-        let delay = self.delays.draw(random);
+        let delay = self.delays.draw(random) + self.detours[direction];
         let link = self.link(from, to);
         if link.broken || self.gap[direction] == link.generation || !self.is_up(from, to) {
             return None;
@@ -115,9 +118,16 @@ impl Network {
         current && self.gap[self.directed(from, to)] != generation && self.is_up(to, from)
     }
 
-    /// The mean one-way delay, as pings would measure it.
-    pub fn typical_delay(&self) -> Time {
-        self.delays.low.midpoint(self.delays.high)
+    /// This direction takes so much longer than the others.
+    pub fn detour(&mut self, from: AuthorityIndex, to: AuthorityIndex, delay: Time) {
+        let direction = self.directed(from, to);
+        self.detours[direction] = delay;
+    }
+
+    /// The mean round trip, as pings would measure it.
+    pub fn round_trip(&self, a: AuthorityIndex, b: AuthorityIndex) -> Time {
+        let detours = self.detours[self.directed(a, b)] + self.detours[self.directed(b, a)];
+        self.delays.low + self.delays.high + detours
     }
 
     /// Cuts one direction: a connection that existed is doomed. True if there was one.

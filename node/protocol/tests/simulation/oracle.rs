@@ -10,6 +10,7 @@ use rorqual_protocol::Rule;
 use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 
 use super::Time;
+use super::times::Times;
 use crate::reference::NaiveCommit;
 
 /// A batch that was sealed.
@@ -34,18 +35,38 @@ pub struct Oracle {
     /// Last commit recorded and last commit executed by each node.
     recorded: Vec<CommitIndex>,
     executed: Vec<CommitIndex>,
-    /// Delay from sealing to execution at the sealer, with the time of the execution.
-    latencies: Vec<(Time, Time)>,
+    /// The highest delivered sequence of each author.
+    highest: BTreeMap<AuthorityIndex, Sequence>,
+    /// Undelivered bytes of one author that the disk of another may hold, and the most that one held.
+    disk_bound: u64,
+    fullest: u64,
+    pub times: Times,
+    /// Delay from sealing to execution at the sealer, with the sealer and the time of the execution.
+    latencies: Vec<(AuthorityIndex, Time, Time)>,
     /// Blocks whose signature a node has looked at, and how often it did so a second time.
     checked: BTreeSet<(AuthorityIndex, BlockRef)>,
     pub verified_again: u64,
     /// Copies of blocks whose signature was not looked at.
     pub copies: u64,
     blamed: BTreeMap<Rule, u64>,
+    /// Who has come back, and has to catch up with what there was by then.
+    returns: Vec<Return>,
+}
+
+/// A node that starts when others have gone on without it.
+#[derive(Clone, Copy, Debug)]
+pub struct Return {
+    pub node: AuthorityIndex,
+    pub at: Time,
+    /// The last commit anybody had by then.
+    pub target: CommitIndex,
+    /// When it had recorded that, and when it had executed it.
+    pub recorded: Option<Time>,
+    pub executed: Option<Time>,
 }
 
 impl Oracle {
-    pub fn new(committee: Arc<Committee>, byzantine: AuthoritySet) -> Self {
+    pub fn new(committee: Arc<Committee>, byzantine: AuthoritySet, disk_bound: u64) -> Self {
         let none = vec![CommitIndex(0); committee.size()];
         Self {
             committee,
@@ -59,6 +80,11 @@ impl Oracle {
             recorded: none.clone(),
             executed: none,
             latencies: Vec::new(),
+            highest: BTreeMap::new(),
+            disk_bound,
+            fullest: 0,
+            times: Times::default(),
+            returns: Vec::new(),
             checked: BTreeSet::new(),
             verified_again: 0,
             copies: 0,
@@ -134,8 +160,11 @@ impl Oracle {
     }
 
     /// A node wrote the record of a commit.
-    pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>) {
+    pub fn record(&mut self, node: AuthorityIndex, delivery: &Arc<Delivery>, now: Time) {
         let index = delivery.commit.index;
+        for back in self.returns.iter_mut().filter(|back| back.node == node && back.target <= index) {
+            back.recorded.get_or_insert(now);
+        }
         let last = &mut self.recorded[node.usize()];
         assert_eq!(index, last.next(), "{node:?} records commits out of order");
         *last = index;
@@ -166,27 +195,61 @@ impl Oracle {
             assert_eq!(sealed.batch, batch.batch, "{key} is delivered with another length");
             let before = self.delivered.insert((key.author, key.sequence), (commit.index, key.digest));
             assert_eq!(before, None, "{key} is delivered twice");
+            let highest = self.highest.entry(key.author).or_default();
+            *highest = key.sequence.max(*highest);
         }
         self.chain.push((delivery.clone(), digest, None));
+    }
+
+    /// Whether no further commit can deliver a batch.
+    pub fn is_stale(&self, key: &BatchKey) -> bool {
+        let highest = self.highest.get(&key.author).copied().unwrap_or_default();
+        let window = self.committee.protocol().replay_window;
+        self.delivered.contains_key(&(key.author, key.sequence)) || key.sequence.0 + window <= highest.0
+    }
+
+    /// The disk of a node holds so much of an author that no commit has delivered.
+    pub fn fills(&mut self, node: AuthorityIndex, author: AuthorityIndex, bytes: u64) {
+        self.fullest = self.fullest.max(bytes);
+        let bound = self.disk_bound;
+        assert!(bytes <= bound, "{node:?} keeps {bytes} undelivered bytes of {author:?}; at most {bound} may be there");
+    }
+
+    /// The most undelivered bytes of one author that were on one disk.
+    pub fn fullest(&self) -> u64 {
+        self.fullest
     }
 
     /// A node executed a commit.
     pub fn execute(&mut self, node: AuthorityIndex, delivery: &Delivery, state: Digest, now: Time) {
         let index = delivery.commit.index;
+        for back in self.returns.iter_mut().filter(|back| back.node == node && back.target <= index) {
+            back.executed.get_or_insert(now);
+        }
         let last = &mut self.executed[node.usize()];
         assert_eq!(index, last.next(), "{node:?} executes commits out of order");
         *last = index;
         let (known, _, known_state) = &mut self.chain[index.0 as usize - 1];
         assert_eq!(**known, *delivery, "{node:?} executes another commit {index}");
         assert_eq!(*known_state.get_or_insert(state), state, "{node:?} has another state after commit {index}");
+        self.times.executed(&delivery.commit, now);
         let own = delivery.batches.iter().filter(|b| b.author == node);
-        self.latencies.extend(own.filter_map(|b| Some((now, now - self.sealed.get(&b.key())?.at))));
+        self.latencies.extend(own.filter_map(|b| Some((node, now, now - self.sealed.get(&b.key())?.at))));
     }
 
     /// A node starts with this much on its disk.
-    pub fn restart(&mut self, node: AuthorityIndex, recorded: CommitIndex, executed: CommitIndex) {
+    pub fn restart(&mut self, node: AuthorityIndex, recorded: CommitIndex, executed: CommitIndex, now: Time) {
+        let target = CommitIndex(self.commits());
+        if recorded < target {
+            self.returns.push(Return { node, at: now, target, recorded: None, executed: None });
+        }
         self.recorded[node.usize()] = recorded;
         self.executed[node.usize()] = executed;
+    }
+
+    /// All that came back.
+    pub fn returns(&self) -> &[Return] {
+        &self.returns
     }
 
     pub fn executed_by(&self, node: AuthorityIndex) -> CommitIndex {
@@ -219,8 +282,22 @@ impl Oracle {
 
     /// Mean delay from sealing to execution at the sealer, of executions in a span of time.
     pub fn mean_latency(&self, span: std::ops::Range<Time>) -> Option<Time> {
-        let inside: Vec<Time> = self.latencies.iter().filter(|(at, _)| span.contains(at)).map(|(_, d)| *d).collect();
-        let count = inside.len() as u64;
-        inside.iter().sum::<Time>().checked_div(count)
+        let inside = self.latencies.iter().filter(|(_, at, _)| span.contains(at));
+        mean(inside.map(|(.., delay)| *delay).collect())
     }
+
+    /// The same of one sealer, over the whole run.
+    pub fn mean_latency_of(&self, node: AuthorityIndex) -> Option<Time> {
+        mean(self.latencies.iter().filter(|(sealer, ..)| *sealer == node).map(|(.., delay)| *delay).collect())
+    }
+
+    /// Members.
+    pub fn size(&self) -> usize {
+        self.committee.size()
+    }
+}
+
+fn mean(delays: Vec<Time>) -> Option<Time> {
+    let count = delays.len() as u64;
+    delays.iter().sum::<Time>().checked_div(count)
 }

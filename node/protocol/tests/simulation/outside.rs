@@ -7,9 +7,12 @@ use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::Input;
 
 use super::event::{Event, Queue};
+use super::executor::Pace;
+use super::loss::Loss;
 use super::message::Message;
 use super::network::Network;
 use super::oracle::Oracle;
+use super::verifier::Verifier;
 use super::{MILLISECOND, Time};
 use crate::random::Random;
 
@@ -19,7 +22,11 @@ pub struct Outside {
     pub queue: Queue,
     pub random: Random,
     pub network: Network,
+    pub losses: Vec<Loss>,
     pub oracle: Oracle,
+    pub verifier: Verifier,
+    /// How long execution takes.
+    pub pace: Pace,
     /// Hash of everything that happened.
     trace: DefaultHasher,
     /// Tell what happens on standard error.
@@ -30,7 +37,9 @@ impl Outside {
     pub fn new(committee: Arc<Committee>, random: Random, network: Network, oracle: Oracle) -> Self {
         let verbose = std::env::var_os("RORQUAL_TRACE").is_some();
         let (queue, trace) = (Queue::default(), DefaultHasher::new());
-        Self { now: 0, committee, queue, random, network, oracle, trace, verbose }
+        let (verifier, pace) = (Verifier::new(committee.clone()), Pace::default());
+        let losses = Vec::new();
+        Self { now: 0, committee, queue, random, network, losses, oracle, verifier, pace, trace, verbose }
     }
 
     pub fn schedule(&mut self, at: Time, event: Event) {
@@ -47,13 +56,21 @@ impl Outside {
         self.after(delay, Event::Local { node, life, input: Box::new(input) });
     }
 
-    /// Puts a message on the link, if there is one.
+    /// Puts a message on the link, if there is one and it takes the message.
     pub fn send(&mut self, from: AuthorityIndex, to: AuthorityIndex, message: Message) -> bool {
         if !self.network.is_up(from, to) {
             return false;
         }
         for block in message.blocks() {
             self.oracle.left(from, block);
+            let passes = self.oracle.is_byzantine(from) || self.verifier.accepts(block);
+            assert!(passes, "{from:?} passes on {block:?}, which is not valid");
+        }
+        let now = self.now;
+        if let Some(loss) = self.losses.iter().find(|loss| loss.takes(now, from, to, &message, &mut self.random)) {
+            let told = loss.told;
+            self.say(from, || format!("   loses {message:?}").chars().take(120).collect());
+            return !told;
         }
         let generation = self.network.generation(from, to);
         let arrival = self.network.arrival(self.now, from, to, message.stream(), &mut self.random);

@@ -3,11 +3,16 @@
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, ProtocolParameters};
 
+use super::executor::Pace;
 use super::faults::Fault;
+use super::loss::Loss;
 use super::network::Delays;
 use super::puppet::Mischief;
+use super::server::Server;
 use super::{MILLISECOND, SECOND, Time};
 use crate::random::Random;
+
+const KIB: u64 = 1 << 10;
 
 /// A member that is not an honest node.
 pub enum Role {
@@ -15,16 +20,25 @@ pub enum Role {
     Silent,
     /// Made by hand.
     Puppet(Box<dyn Mischief>),
+    /// An honest core behind a server that lies.
+    Server(Server),
 }
 
 pub struct Plan {
     pub seed: u64,
     pub size: usize,
+    /// One a member.
+    pub stakes: Vec<u64>,
     pub protocol: ProtocolParameters,
     pub parameters: ConsensusParameters,
     pub delays: Delays,
+    pub pace: Pace,
     pub faulty: Vec<(AuthorityIndex, Role)>,
     pub faults: Vec<(Time, Fault)>,
+    /// Frames that vanish.
+    pub losses: Vec<Loss>,
+    /// Directions that take so much longer than `delays`.
+    pub detours: Vec<(AuthorityIndex, AuthorityIndex, Time)>,
     /// A batch for every node in this interval, until then.
     pub load_every: Time,
     pub load_until: Time,
@@ -41,11 +55,26 @@ impl Plan {
         Self {
             seed,
             size,
-            protocol: ProtocolParameters { gc_depth: 60, checkpoint_interval: 16, ..ProtocolParameters::default() },
-            parameters: ConsensusParameters { catch_up_batch: 20, ..ConsensusParameters::default() },
+            stakes: vec![1; size],
+            protocol: ProtocolParameters {
+                gc_depth: 60,
+                checkpoint_interval: 16,
+                // So little that the bounds on undelivered payload bite.
+                max_batch_bytes: KIB,
+                max_block_payload_bytes: KIB,
+                ..ProtocolParameters::default()
+            },
+            parameters: ConsensusParameters {
+                catch_up_batch: 20,
+                author_quota_bytes: 16 * KIB,
+                ..ConsensusParameters::default()
+            },
             delays: Delays { low: MILLISECOND, high: 4 * MILLISECOND, slow_chance: 0, slow: 0 },
+            pace: Pace::default(),
             faulty: Vec::new(),
             faults: Vec::new(),
+            losses: Vec::new(),
+            detours: Vec::new(),
             load_every: 15 * MILLISECOND,
             load_until: 600 * MILLISECOND,
             bound: 3 * SECOND,
@@ -63,8 +92,22 @@ impl Plan {
         self.faults.push((time, fault));
     }
 
+    /// Undelivered bytes of one author that the disk of another may hold: the limit on its own account, and on those of all
+    /// members but the author, which a liar fills that shows everybody other blocks.
+    pub fn disk_bound(&self) -> u64 {
+        (self.size as u64 - 1) * self.parameters.author_quota_bytes
+    }
+
+    /// Puts a node so much farther from all others, both ways.
+    pub fn far(&mut self, node: AuthorityIndex, delay: Time) {
+        for other in (0..self.size as u16).map(AuthorityIndex).filter(|other| *other != node) {
+            self.detours.extend([(node, other, delay), (other, node, delay)]);
+        }
+    }
+
     /// When the last fault and the last batch are over.
     pub fn quiet_from(&self) -> Time {
-        self.faults.iter().map(|(at, _)| *at).max().unwrap_or(0).max(self.load_until)
+        let faults = self.faults.iter().map(|(at, _)| *at);
+        faults.chain(self.losses.iter().map(|loss| loss.during.end)).max().unwrap_or(0).max(self.load_until)
     }
 }

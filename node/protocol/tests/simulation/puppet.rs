@@ -31,6 +31,11 @@ pub trait Mischief {
         true
     }
 
+    /// Whether all its blocks obey the rules of form, as those of most liars do.
+    fn is_valid(&self) -> bool {
+        true
+    }
+
     /// Whether it names payload in its blocks.
     fn has_payload(&self) -> bool {
         false
@@ -42,6 +47,8 @@ pub trait Mischief {
 pub struct Draft {
     pub core: BlockCore,
     pub votes: Vec<CommitRef>,
+    /// What the clocks of the parents said.
+    pub times: BTreeMap<BlockRef, u64>,
     pub peers: Vec<AuthorityIndex>,
 }
 
@@ -124,6 +131,7 @@ impl Puppet {
             Message::FetchCommits { id, .. } => {
                 out.send(self.me, sender, Message::Commits { id, served: Err(None) });
             }
+            Message::FetchRangeBlocks { .. } | Message::RangeBlocks { .. } => (),
             Message::Tip(_) | Message::Batch(_) | Message::Commits { .. } => (),
         }
     }
@@ -135,7 +143,7 @@ impl Puppet {
     }
 
     fn take(&mut self, sender: AuthorityIndex, block: VerifiedBlock, out: &mut Outside) {
-        if self.blocks.contains_key(&block.reference()) {
+        if self.blocks.contains_key(&block.reference()) || !out.verifier.accepts(&block) {
             return;
         }
         let missing: Vec<BlockRef> = block.parents().iter().filter(|p| !self.knows(p)).copied().collect();
@@ -194,11 +202,20 @@ impl Puppet {
         }
         let draft = self.draft(base.next(), out);
         let made = self.mischief.make(draft, out);
-        if let Some((first, _)) = made.first() {
+        let valid: Vec<bool> = made.iter().map(|(block, _)| out.verifier.accepts(block)).collect();
+        assert!(
+            !self.mischief.is_valid() || valid.iter().all(|valid| *valid),
+            "a liar that keeps to the form does not"
+        );
+        let first = made.iter().zip(&valid).find(|(_, valid)| **valid);
+        if let Some(((first, _), _)) = first {
             self.own = first.reference();
         }
-        for (block, peers) in made {
-            self.keep(block.clone());
+        for ((block, peers), valid) in made.into_iter().zip(valid) {
+            // Nobody can build on a block that is not valid.
+            if valid {
+                self.keep(block.clone());
+            }
             for peer in peers {
                 self.shown.entry(peer).or_default().push(block.clone());
                 out.send(self.me, peer, Message::Own(block.clone()));
@@ -211,6 +228,8 @@ impl Puppet {
         let mut parents = vec![self.own];
         let strong = self.rounds.get(&round.previous()).into_iter().flatten();
         parents.extend(strong.filter(|(author, _)| **author != self.me).map(|(_, r)| *r));
+        let time = |parent: &BlockRef| Some((*parent, self.blocks.get(parent)?.block().core.timestamp_ms));
+        let times = parents.iter().filter_map(time).collect();
         let peers = out.peers_of(self.me);
         let core = BlockCore {
             epoch: out.committee.epoch(),
@@ -224,7 +243,7 @@ impl Puppet {
         let most = out.committee.protocol().max_votes_per_block as usize;
         let votes: Vec<CommitRef> = self.voted.range(self.last_vote.next()..).map(|(_, v)| *v).take(most).collect();
         self.last_vote = votes.last().map_or(self.last_vote, |vote| vote.index);
-        Draft { core, votes, peers }
+        Draft { core, votes, times, peers }
     }
 
     fn seal(&mut self, peers: &[AuthorityIndex], out: &mut Outside) -> BatchRef {

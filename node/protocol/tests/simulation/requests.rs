@@ -6,16 +6,20 @@ use rorqual_config::AuthorityIndex;
 use rorqual_protocol::Input;
 use rorqual_protocol::types::{BlockRef, CommitIndex};
 
+use super::ranges::Range;
+
 /// One request.
+#[allow(clippy::large_enum_variant, reason = "few, and short-lived")]
 pub enum Request {
     Blocks { peer: AuthorityIndex, refs: Vec<BlockRef> },
-    Commits { peer: AuthorityIndex, from: CommitIndex },
+    Commits(Range),
 }
 
 impl Request {
     pub fn peer(&self) -> AuthorityIndex {
         match self {
-            Self::Blocks { peer, .. } | Self::Commits { peer, .. } => *peer,
+            Self::Blocks { peer, .. } => *peer,
+            Self::Commits(range) => range.peer,
         }
     }
 
@@ -23,7 +27,7 @@ impl Request {
     pub fn failure(self) -> Input {
         match self {
             Self::Blocks { peer, refs } => Input::BlocksUnavailable { peer, refs },
-            Self::Commits { peer, from } => Input::CommitsUnavailable { peer, from, first_index: None },
+            Self::Commits(Range { peer, from, .. }) => Input::CommitsUnavailable { peer, from, first_index: None },
         }
     }
 }
@@ -44,6 +48,21 @@ impl Requests {
 
     pub fn close(&mut self, id: u64) -> Option<Request> {
         self.open.remove(&id)
+    }
+
+    /// The range that `sender` was asked for.
+    pub fn close_range(&mut self, id: u64, sender: AuthorityIndex) -> Option<Range> {
+        let asked = self.open.get(&id).is_some_and(|r| r.peer() == sender && matches!(r, Request::Commits(_)));
+        match self.close(id).filter(|_| asked) {
+            Some(Request::Commits(range)) => Some(range),
+            _ => None,
+        }
+    }
+
+    /// The answer to this is not wanted any more.
+    pub fn cancel_range(&mut self, peer: AuthorityIndex, from: CommitIndex) {
+        let wanted = |request: &Request| matches!(request, Request::Commits(r) if r.peer == peer && r.from == from);
+        self.open.retain(|_, request| !wanted(request));
     }
 
     /// Closes everything that was asked of a peer.

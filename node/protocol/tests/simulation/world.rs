@@ -13,6 +13,7 @@ use super::oracle::Oracle;
 use super::outside::Outside;
 use super::plan::{Plan, Role};
 use super::puppet::Puppet;
+use super::server::Server;
 use super::{MILLISECOND, Time};
 use crate::random::Random;
 use crate::{members, reference};
@@ -28,6 +29,7 @@ struct Node {
     process: Process,
     life: u64,
     clock_offset_ms: i64,
+    server: Server,
 }
 
 pub struct World {
@@ -50,32 +52,46 @@ pub struct Outcome {
 
 impl World {
     pub fn new(mut plan: Plan) -> Self {
-        let committee = members::committee(&vec![1; plan.size], plan.protocol.clone());
+        let committee = members::committee(&plan.stakes, plan.protocol.clone());
         let mut random = Random::new(plan.seed ^ ((plan.size as u64) << 32));
         let byzantine: AuthoritySet = plan.faulty.iter().map(|(author, _)| *author).collect();
-        let oracle = Oracle::new(committee.clone(), byzantine);
+        let oracle = Oracle::new(committee.clone(), byzantine, plan.disk_bound());
         let nodes = (0..plan.size).map(|_| Node {
             disk: Disk::new(),
             process: Process::Down,
             life: 0,
             clock_offset_ms: random.below(2_000) as i64 - 1_000,
+            server: Server::Honest,
         });
         let nodes = nodes.collect();
-        let network = Network::new(plan.size, plan.delays);
+        let mut network = Network::new(plan.size, plan.delays);
+        for (from, to, delay) in &plan.detours {
+            network.detour(*from, *to, *delay);
+        }
         let mut out = Outside::new(committee.clone(), random, network, oracle);
+        out.pace = plan.pace;
+        out.losses = plan.losses.clone();
         for (at, fault) in plan.faults.clone() {
             out.schedule(at, Event::Fault(fault));
         }
         let roles = std::mem::take(&mut plan.faulty);
         let mut world = Self { plan, out, nodes, submitted: 0, stopped: AuthoritySet::EMPTY };
+        let mut daemons: Vec<AuthorityIndex> = committee.authorities().filter(|a| !byzantine.contains(*a)).collect();
         for (author, role) in roles {
-            if let Role::Puppet(mischief) = role {
-                let puppet = Puppet::new(author, mischief, &world.out);
-                world.nodes[author.usize()].process = Process::Puppet(Box::new(puppet));
-                world.plan_connections(author);
+            match role {
+                Role::Silent => (),
+                Role::Server(server) => {
+                    world.nodes[author.usize()].server = server;
+                    daemons.push(author);
+                }
+                Role::Puppet(mischief) => {
+                    let puppet = Puppet::new(author, mischief, &world.out);
+                    world.nodes[author.usize()].process = Process::Puppet(Box::new(puppet));
+                    world.plan_connections(author);
+                }
             }
         }
-        for author in committee.authorities().filter(|author| !byzantine.contains(*author)) {
+        for author in daemons {
             let (start, submit) = (world.out.random.below(5 * MILLISECOND), world.out.random.below(20 * MILLISECOND));
             world.out.schedule(start, Event::Fault(Fault::Start(author)));
             world.out.schedule(submit, Event::Submit { node: author });
@@ -184,10 +200,14 @@ impl World {
                 }
             }
             Event::Submit { node } => self.submit(node),
+            Event::Say { from, to, message } => {
+                self.out.send(from, to, *message);
+            }
             Event::Wake { node, life, .. }
             | Event::Durable { node, life, .. }
             | Event::Stored { node, life, .. }
             | Event::Local { node, life, .. }
+            | Event::Apply { node, life }
             | Event::Ask { node, life, .. }
             | Event::Resume { node, life, .. }
             | Event::Expire { node, life, .. } => {
@@ -204,14 +224,17 @@ impl World {
         let out = &mut self.out;
         match event {
             Event::Wake { version, .. } => daemon.wake(version, disk, out),
-            Event::Durable { token, mark, .. } => {
+            Event::Durable { token, mark, named, .. } => {
                 mark.into_iter().for_each(|mark| disk.synced(mark));
+                // The safety record names the block before the core hears that it is durable.
+                named.into_iter().for_each(|round| disk.name(round));
                 if let Some(token) = token {
                     daemon.step(rorqual_protocol::Input::Persisted(token), disk, out);
                 }
             }
             Event::Stored { key, .. } => daemon.stored(key, disk, out),
             Event::Local { input, .. } => daemon.step(*input, disk, out),
+            Event::Apply { .. } => daemon.apply(disk, out),
             Event::Ask { key, .. } => daemon.ask(key, disk, out),
             Event::Resume { peer, .. } => daemon.resume(peer, disk, out),
             Event::Expire { request, .. } => daemon.expire(request, disk, out),
@@ -300,6 +323,13 @@ impl World {
                 let disk = &mut self.nodes[node.usize()].disk;
                 disk.roll_back(disk.length() * percent / 100);
             }
+            Fault::Clock(node, offset_ms) => {
+                let Node { process, clock_offset_ms, .. } = &mut self.nodes[node.usize()];
+                *clock_offset_ms = offset_ms;
+                if let Process::Daemon(daemon) = process {
+                    daemon.clock_offset_ms = offset_ms;
+                }
+            }
         }
     }
 
@@ -326,13 +356,16 @@ impl World {
     }
 
     fn start(&mut self, node: AuthorityIndex) {
-        let Node { disk, process, life, clock_offset_ms } = &mut self.nodes[node.usize()];
+        let Node { disk, process, life, clock_offset_ms, server } = &mut self.nodes[node.usize()];
         if !matches!(process, Process::Down) {
             return;
         }
         *life += 1;
         match Daemon::start(node, *life, *clock_offset_ms, &self.plan.parameters, disk, &mut self.out) {
-            Ok(daemon) => *process = Process::Daemon(Box::new(daemon)),
+            Ok(mut daemon) => {
+                daemon.server = *server;
+                *process = Process::Daemon(Box::new(daemon));
+            }
             Err(reason) => panic!("{node:?} does not start: {reason}"),
         }
         self.look_for_halt(node);

@@ -158,24 +158,10 @@ async fn what_is_not_there_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn deadlines_count_from_commit_time_whatever_this_machines_clock_says() {
-    let (applied, follow) = watch::channel(AppliedState::default());
-    let behind = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_behind = behind.clone();
-    let is_behind = Arc::new(move || is_behind.load(std::sync::atomic::Ordering::Relaxed));
-    let parameters = ClientParameters::default();
-    let gate = Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, follow, is_behind));
-    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    assert!(gate.commit_time_ms() >= wall, "nothing was applied: the clock is the best guess");
-    let (clock, stopping) = (gate.clone(), CancellationToken::new());
-    let token = stopping.clone();
-    let following = tokio::spawn(async move { clock.follow(&token).await });
-    // Commit time is an hour behind this machine's clock.
-    applied.send_modify(|state| (state.index, state.time_ms) = (CommitIndex(1), wall - 3_600_000));
-    until(|| gate.commit_time_ms() < wall).await;
-    assert!(gate.commit_time_ms() >= wall - 3_600_000);
-    behind.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert!(gate.commit_time_ms() >= wall, "what is applied is long past");
-    stopping.cancel();
-    within(following).await.unwrap();
+async fn deadlines_count_from_what_the_node_takes_for_the_time_of_the_next_commit() {
+    let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
+    let client = stand.client().await;
+    let lifetime = client.hello().max_lifetime_ms / 2;
+    let late = client.ticket().deadline_ms - COMMIT_TIME_MS;
+    assert!((lifetime..lifetime + 10_000).contains(&late), "{late} ms");
 }

@@ -1,6 +1,9 @@
 //! Clients that keep no rule: closed in bounded time, at bounded cost, with the reason, and counted; the others go on.
 
+use rorqual_client::Refusal;
 use rorqual_client::frames::{MAX_QUESTIONS, ReadKey};
+use rorqual_client::submission::Ticket;
+use rorqual_protocol::types::range::LIMIT;
 use rorqual_protocol::types::{BatchKey, Sequence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -152,9 +155,8 @@ async fn a_reader_that_never_reads_holds_a_bounded_amount_and_nobody_up() {
 #[tokio::test(start_paused = true)]
 async fn a_write_that_makes_no_end_is_given_up() {
     let stand_gate = {
-        let (_, follow) = watch::channel(AppliedState::default());
         let parameters = ClientParameters::default();
-        Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, follow, Arc::new(|| false)))
+        Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, Arc::new(|| COMMIT_TIME_MS)))
     };
     let outbox = super::super::outbox::Outbox::new(stand_gate, 1 << 20);
     outbox.answer([Bytes::from(vec![0; 1 << 20]), Bytes::new()], Vec::new());
@@ -169,7 +171,7 @@ async fn too_many_questions_are_closed_with_the_reason() {
     let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
     let mut raw = Raw::connect(stand.address).await;
     for tag in 0..=MAX_QUESTIONS as u64 {
-        raw.say(Request::Read { tag, what: ReadKey::Position(u64::MAX), wait_ms: u64::MAX }.frame()).await;
+        raw.say(Request::Read { tag, what: ReadKey::Position(LIMIT - 1), wait_ms: u64::MAX }.frame()).await;
     }
     let words = raw.last_words().await;
     assert!(words.contains("too many questions") && words.contains("64"), "{words}");
@@ -212,6 +214,48 @@ async fn huge_ranges_and_numbers_are_answered_without_harm() {
     }
     raw.submit(1, 1).await;
     assert!(matches!(raw.next().await, Ok((Response::Receipts(_), _))), "the connection stands");
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_are_told_from_numbers_that_are_not_there_yet() {
+    let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
+    let mut raw = Raw::connect(stand.address).await;
+    let batch = |sequence| BatchId { author: AuthorityIndex(0), sequence, digest: Digest::default() };
+    let questions = |tag, number| {
+        [
+            Request::Log { tag, from: number, max_count: 1, wait_ms: 0 },
+            Request::Read { tag, what: ReadKey::Position(number), wait_ms: 0 },
+            Request::Read { tag, what: ReadKey::Batch(batch(number)), wait_ms: 0 },
+            Request::Certificate { tag, commit: number },
+        ]
+    };
+    for (number, refused) in [(0, false), (LIMIT - 1, false), (LIMIT, true), (1 << 63, true), (u64::MAX, true)] {
+        for question in questions(number, number) {
+            // Waits, counts and tags of any size are no numbers of the log.
+            raw.say(question.frame()).await;
+            let (response, _) = raw.next().await.unwrap();
+            let words = match &response {
+                Response::NotHere { reason, .. } => reason.to_string(),
+                _ => String::new(),
+            };
+            assert_eq!(response.tag(), Some(number));
+            assert_eq!(words.contains(&LIMIT.to_string()), refused, "{question:?}: {response:?}");
+        }
+    }
+    assert_served(&stand).await;
+}
+
+#[tokio::test]
+async fn a_deadline_out_of_range_is_refused_before_it_is_sealed() {
+    let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
+    let mut raw = Raw::connect(stand.address).await;
+    for (deadline_ms, refused) in [(1, false), (LIMIT - 1, false), (LIMIT, true), (u64::MAX, true)] {
+        let submission = Submission::one(Some(Ticket { nonce: [1; 16], deadline_ms }), Bytes::from_static(b"x"));
+        raw.say(Request::submit(deadline_ms, &submission)).await;
+        let (response, _) = raw.next().await.unwrap();
+        let Response::Receipts(receipts) = response else { panic!("{response:?}") };
+        assert_eq!(receipts.refused == [(deadline_ms, Refusal::DeadlineTooFar)], refused, "{receipts:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 use super::single::Single;
 use crate::effect::{Effect, Halt};
 use crate::input::Input;
+use crate::types::range::LIMIT;
 use crate::types::{BatchRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock};
 
 fn batch(sequence: u64) -> BatchRef {
@@ -82,14 +83,16 @@ fn own_payload_that_was_garbage_collected_is_named_again() {
     let before = single.own_round().0;
     let sealed = single.seal();
     single.advance(Duration::from_millis(300));
-    // The others never link our blocks from here on, so that ours are empty after a while.
+    // The others never link our blocks from here on, so that few of ours carry payload after a while.
     single.run_rounds_ignoring_us(&[1, 2, 3], 40);
     let named: Vec<Round> = single.own_blocks_naming(&sealed);
-    assert!(named.len() == 1 && named[0].0 <= before + 2, "{named:?}");
-    assert!(single.core.status().gc_round > named[0] && single.core.status().events.requeued > 0);
-    // As soon as they do, it is named again under the same name, and delivered once.
+    assert!(named[0].0 <= before + 2, "{named:?}");
+    let status = single.core.status();
+    assert!(status.gc_round > named[0] && status.events.requeued > 0);
+    // Once its block is gone it is named again under the same name; as soon as they link us it is delivered, once.
+    assert!(named.iter().filter(|round| **round > status.gc_round).count() <= 1, "{named:?}");
     single.run_rounds(&[1, 2, 3], 12);
-    assert_eq!(single.own_blocks_naming(&sealed).len(), 2);
+    assert!(single.own_blocks_naming(&sealed).len() >= 2);
     let count = single.delivered.iter().flat_map(|d| &d.batches).filter(|d| d.batch == sealed).count();
     assert_eq!(count, 1);
 }
@@ -181,7 +184,7 @@ fn blocks_of_the_far_future_and_of_the_past_are_dropped() {
         let digest = Digest::default();
         (1..4).map(|a| crate::types::BlockRef { round: Round(round - 1), author: AuthorityIndex(a), digest }).collect()
     };
-    for round in [1_200, u64::MAX] {
+    for round in [1_200, LIMIT - 1] {
         let block = single.signed(1, round, parents(round), Vec::new(), Vec::new(), 0);
         single.blocks.remove(&block.reference());
         single.take(&[block]);
@@ -226,7 +229,8 @@ fn a_node_whose_blocks_reach_nobody_goes_on_with_empty_ones() {
     }
     let full: Vec<u64> =
         single.own_rounds().iter().map(|r| r.0).filter(|r| *r > from && !single.own(*r).batches().is_empty()).collect();
-    assert!(full.iter().all(|round| *round <= from + 8), "{full:?}");
+    // Six blocks may be on their way; then one of four carries payload, since who is only far must not be starved.
+    assert!(full.iter().filter(|round| **round > from + 8).count() <= 2, "{full:?}");
     assert!(single.own_round().0 >= from + 16, "silence would stop the clock");
 }
 
@@ -254,6 +258,44 @@ fn the_same_inputs_have_the_same_effects() {
 }
 
 #[test]
+fn a_node_waits_visibly_while_a_member_that_has_not_answered_could_serve_it() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    // One member is away. Of the others one has really dropped the beginning, and one lies: together they prove nothing.
+    [1, 2].iter().for_each(|peer| single.input(Input::PeerUp(AuthorityIndex(*peer))));
+    let far = || vec![CommitRef { index: CommitIndex(300), digest: Digest::of("far", &[]) }];
+    let votes: Vec<VerifiedBlock> = (1..4).map(|author| single.voting(author, 1, far())).collect();
+    single.take(&votes);
+    let mut asked = 0;
+    for _ in 0..600 {
+        let open: Vec<(AuthorityIndex, CommitIndex)> = single.effects[asked..].iter().filter_map(fetched).collect();
+        asked = single.effects.len();
+        for (peer, from) in open {
+            let first_index = Some(CommitIndex(u64::from(peer.0) * 1_000));
+            single.input(Input::CommitsUnavailable { peer, from, first_index });
+        }
+        single.advance(Duration::from_millis(100));
+    }
+    assert_eq!(single.halted, None);
+    assert_eq!(single.core.status().dropped_by, [AuthorityIndex(1), AuthorityIndex(2)]);
+    // It comes, and is asked at once.
+    single.input(Input::PeerUp(AuthorityIndex(3)));
+    assert!(single.effects[asked..].iter().filter_map(fetched).any(|(peer, _)| peer == AuthorityIndex(3)));
+    single.input(Input::CommitsUnavailable {
+        peer: AuthorityIndex(3),
+        from: CommitIndex(1),
+        first_index: Some(CommitIndex(70)),
+    });
+    assert!(matches!(single.halted, Some(Halt::BehindRetention { .. })), "now all have said so: {:?}", single.halted);
+}
+
+fn fetched(effect: &Effect) -> Option<(AuthorityIndex, CommitIndex)> {
+    match effect {
+        Effect::FetchCommits { peer, from, .. } => Some((*peer, *from)),
+        _ => None,
+    }
+}
+
+#[test]
 fn a_node_behind_what_all_its_peers_keep_stops_and_names_both_indexes() {
     let mut single = Single::new(0, ProtocolParameters::default());
     single.connect_all();
@@ -275,7 +317,7 @@ fn a_node_behind_what_all_its_peers_keep_stops_and_names_both_indexes() {
         let first_index = Some(CommitIndex(50 + peer.0 as u64));
         single.input(Input::CommitsUnavailable { peer, from: CommitIndex(1), first_index });
     }
-    assert!(told.len() >= 2, "one liar stops nobody: {told:?}");
+    assert_eq!(told.len(), 3, "whoever has not answered may have it: {told:?}");
     let Some(Halt::BehindRetention { ours, first }) = single.halted.clone() else { panic!("{:?}", single.halted) };
     assert_eq!((ours, first), (CommitIndex(0), CommitIndex(51)));
     let words = single.halted.expect("it halted").to_string();

@@ -9,7 +9,7 @@ use rorqual_config::{AuthorityIndex, Committee, Digest, ProtocolParameters};
 
 use crate::certificate::check::VerifiedRange;
 use crate::core::{Core, Setup};
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Cover, Effect, Halt, Write};
 use crate::input::{Input, Now, Recovered};
 use crate::testing::{committee_with, key};
 use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
@@ -19,6 +19,9 @@ use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Deliv
 pub struct Disk {
     pub never_signed: bool,
     pub blocks: BTreeMap<BlockRef, VerifiedBlock>,
+    pub cover: Option<Cover>,
+    /// What the safety record says.
+    pub completed: Round,
     pub commits: BTreeMap<CommitIndex, Arc<Delivery>>,
     pub certificates: BTreeMap<CommitIndex, Arc<Certificate>>,
     pub snapshots: BTreeMap<CommitIndex, Arc<Vec<u8>>>,
@@ -58,6 +61,8 @@ pub struct Cluster {
     pub delay: Duration,
     queue: BTreeMap<(Duration, u64), (usize, Input)>,
     count: u64,
+    /// How far the wall clock of each node is ahead, in milliseconds.
+    pub ahead_ms: Vec<i64>,
     /// Pairs whose link is down.
     pub cut: BTreeSet<(usize, usize)>,
     /// Whether payload of this key reaches this node when it waits.
@@ -89,6 +94,7 @@ impl Cluster {
             delay: Duration::from_millis(1),
             queue: BTreeMap::new(),
             count: 0,
+            ahead_ms: vec![0; n],
             cut: BTreeSet::new(),
             withhold: |_, _| false,
         }
@@ -102,6 +108,11 @@ impl Cluster {
 
     pub fn clock(&self) -> Now {
         Now { monotonic: self.now, wall_ms: START_MS + self.now.as_millis() as u64 }
+    }
+
+    pub fn clock_of(&self, node: usize) -> Now {
+        let Now { monotonic, wall_ms } = self.clock();
+        Now { monotonic, wall_ms: wall_ms.saturating_add_signed(self.ahead_ms[node]) }
     }
 
     pub fn setup(&self, node: usize) -> Setup {
@@ -129,8 +140,10 @@ impl Cluster {
             commits: disk.commits.range(from.next()..).map(|(_, delivery)| (**delivery).clone()).collect(),
             blocks: disk.blocks.values().cloned().collect(),
             own_last: disk.blocks.values().rfind(own).cloned(),
+            own_before: disk.blocks.values().filter(own).rev().nth(1).cloned(),
             own_batches: disk.own_batches.values().filter(|b| !delivered.contains(&b.key(me))).copied().collect(),
-            completed: Round(0),
+            completed: disk.completed,
+            cover: disk.cover.clone(),
             absent: Vec::new(),
             certificate: disk.certificates.last_key_value().map(|(_, certificate)| (**certificate).clone()),
             executed,
@@ -139,7 +152,12 @@ impl Cluster {
     }
 
     pub fn start(&mut self, node: usize) -> Result<(), Halt> {
-        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock())?;
+        self.start_from(node, self.recovered(node))
+    }
+
+    /// Starts a node with what a test makes of its disk.
+    pub fn start_from(&mut self, node: usize, recovered: Recovered) -> Result<(), Halt> {
+        let (core, effects) = Core::recover(self.setup(node), recovered, self.clock_of(node))?;
         self.nodes[node].core = Some(core);
         self.nodes[node].halted = None;
         self.nodes[node].timer = None;
@@ -155,7 +173,7 @@ impl Cluster {
 
     /// What the node would be if it restarted now.
     pub fn twin(&self, node: usize) -> Twin {
-        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock()).unwrap();
+        let (core, effects) = Core::recover(self.setup(node), self.recovered(node), self.clock_of(node)).unwrap();
         let wait = |effect: Effect| match effect {
             Effect::WaitBatch { key, bytes, .. } => Some((key, bytes)),
             _ => None,
@@ -211,11 +229,18 @@ impl Cluster {
 
     /// Feeds one input at once.
     pub fn input(&mut self, node: usize, input: Input) {
-        let clock = self.clock();
+        let clock = self.clock_of(node);
         if matches!(input, Input::Timer) {
             self.nodes[node].timer = None;
         }
-        let Some(core) = self.nodes[node].core.as_mut() else { return };
+        let Node { core, disk, .. } = &mut self.nodes[node];
+        let Some(core) = core.as_mut() else { return };
+        if let Input::Persisted(token) = &input
+            && let Some((_, block)) = core.own.in_flight.as_ref().filter(|(waiting, _)| waiting == token)
+        {
+            // The safety record names the block before the core hears that it is durable.
+            disk.completed = block.round();
+        }
         let effects = core.step(clock, input);
         self.carry_out(node, effects);
     }
@@ -276,6 +301,7 @@ impl Cluster {
                 }
                 Effect::FetchBlocks { peer, refs } => self.serve_blocks(node, peer, refs),
                 Effect::FetchCommits { peer, from, to } => self.serve_commits(node, peer, from, to),
+                Effect::CancelCommits { .. } => {}
                 Effect::Subscribe { peer, from_round } => {
                     self.send(node, peer, Input::Subscribed { peer: me, from_round });
                 }
@@ -295,6 +321,7 @@ impl Cluster {
                 Effect::Halt(reason) => self.nodes[node].halted = Some(reason),
                 Effect::SealBelow(_)
                 | Effect::OwnDelivered { .. }
+                | Effect::DropPayload(_)
                 | Effect::Penalise { .. }
                 | Effect::Evidence { .. } => (),
             }
@@ -305,10 +332,16 @@ impl Cluster {
         let disk = &mut self.nodes[node].disk;
         match write {
             Write::Block(block) => drop(disk.blocks.insert(block.reference(), block)),
+            Write::Own(own) => {
+                own.replaces.into_iter().for_each(|reference| drop(disk.blocks.remove(&reference)));
+                disk.never_signed &= !own.first;
+                disk.cover = own.cover;
+                disk.blocks.insert(own.block.reference(), own.block);
+            }
+            Write::Uncover => disk.cover = None,
             Write::Commit(delivery) => drop(disk.commits.insert(delivery.commit.index, delivery)),
             Write::Certificate(certificate) => drop(disk.certificates.insert(certificate.index(), certificate)),
             Write::Snapshot { index, bytes } => drop(disk.snapshots.insert(index, bytes)),
-            Write::ClearNeverSigned => disk.never_signed = false,
         }
     }
 

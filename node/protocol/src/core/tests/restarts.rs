@@ -8,9 +8,9 @@ use rorqual_config::{AuthorityIndex, ProtocolParameters};
 
 use super::driver::Cluster;
 use crate::core::Core;
-use crate::effect::Halt;
+use crate::effect::{Cover, Halt};
 use crate::input::{Input, Recovered};
-use crate::types::{BatchRef, BlockRef, CommitIndex, Round, VerifiedBlock};
+use crate::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Round, VerifiedBlock};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -272,28 +272,97 @@ fn a_disk_that_may_have_lost_what_it_signed_is_refused() {
     assert!(Core::recover(cluster.setup(0), fresh, cluster.clock()).is_ok());
 }
 
-#[test]
-fn a_round_whose_payload_is_gone_is_free_again_unless_the_safety_record_names_it() {
+/// A cluster whose node 0 was stopped while its newest block was on its way to the disk, and that block.
+fn stopped_while_writing() -> (Cluster, VerifiedBlock) {
     let mut cluster = busy(rules());
-    let unreferenced = |recovered: &Recovered| {
-        let last = recovered.own_last.as_ref().expect("it has proposed").reference();
-        recovered.blocks.iter().all(|block| !block.parents().contains(&last))
-    };
-    while !unreferenced(&cluster.recovered(0)) {
-        cluster.run(Duration::from_micros(300));
+    while cluster.core(0).own.in_flight.is_some() {
+        cluster.run(Duration::from_micros(20));
     }
+    cluster.seal(0, 1_000);
+    let block = run_until_writing(&mut cluster, 0);
     cluster.stop(0);
+    (cluster, block)
+}
+
+/// A batch that the newest block of node 0 stands for and that no commit has delivered.
+fn fresh_payload(cluster: &Cluster, recovered: &Recovered) -> BatchKey {
+    let cover = recovered.cover.as_ref().expect("a block on its way has a cover");
+    let window = |key: &BatchKey| &cluster.core(1).ledger.windows[key.author.usize()];
+    let fresh = cover.payload.iter().rev().find(|key| window(key).is_fresh(key.sequence));
+    *fresh.expect("payload is sealed all the time")
+}
+
+fn recover(cluster: &Cluster, recovered: Recovered) -> Core {
+    Core::recover(cluster.setup(0), recovered, cluster.clock()).expect("a disk that makes sense").0
+}
+
+#[test]
+fn a_round_is_free_again_only_if_what_its_durable_point_covered_is_gone() {
+    let (cluster, block) = stopped_while_writing();
+    let whole = cluster.recovered(0);
+    let lost = fresh_payload(&cluster, &whole);
+    let coming = |recovered: Recovered| recover(&cluster, recovered).own.coming().map(VerifiedBlock::reference);
+    let ours = Some(block.reference());
+    assert_eq!(coming(whole.clone()), ours, "nothing is lost");
+    let partial = Recovered { absent: vec![lost], ..whole.clone() };
+    assert_eq!(coming(partial.clone()), None, "it never left");
+    assert!(recover(&cluster, partial.clone()).own_round() < block.round());
+    let named = Recovered { completed: block.round(), ..partial.clone() };
+    assert_eq!(coming(named), ours, "the safety record names it: the disk has lost payload since");
+    let below = Recovered { completed: block.round().previous(), ..partial.clone() };
+    assert_eq!(coming(below), None);
+    let uncovered = Recovered { cover: None, ..partial.clone() };
+    assert_eq!(coming(uncovered), ours, "its durable point has completed");
+    let other = cluster.nodes[0].disk.blocks.keys().rev().find(|r| r.author.0 != 0).copied().expect("others propose");
+    let cover = whole.cover.clone().map(|cover| Cover { block: other, ..cover });
+    assert_eq!(coming(Recovered { cover, ..partial }), ours, "a cover of something else says nothing of it");
+}
+
+#[test]
+fn payload_that_was_delivered_may_be_deleted_and_proves_nothing() {
+    let (cluster, block) = stopped_while_writing();
     let mut recovered = cluster.recovered(0);
-    let last = recovered.own_last.as_ref().expect("it has proposed").reference();
-    let batch = cluster.nodes[0].disk.own_batches.values().next().expect("it has sealed");
-    recovered.absent = vec![batch.key(last.author)];
-    let own_last = |completed: Round| {
-        let recovered = Recovered { completed, ..recovered.clone() };
-        let (core, _) = Core::recover(cluster.setup(0), recovered, cluster.clock()).expect("a disk that makes sense");
-        core.own.last.as_ref().map(|block| block.reference())
-    };
-    assert!(own_last(last.round.minus(1)) < Some(last), "it never left");
-    assert_eq!(own_last(last.round), Some(last), "its round must not be used again");
+    let delivered = recovered.commits.iter().flat_map(|delivery| &delivery.batches).next().expect("payload");
+    let cover = recovered.cover.as_mut().expect("a block on its way has a cover");
+    cover.payload.push(delivered.key());
+    recovered.absent = vec![delivered.key()];
+    let core = recover(&cluster, recovered);
+    assert_eq!(core.own.coming().map(VerifiedBlock::reference), Some(block.reference()));
+}
+
+#[test]
+fn a_block_that_never_left_goes_with_the_write_of_its_successor() {
+    let (mut cluster, block) = stopped_while_writing();
+    let recovered = cluster.recovered(0);
+    let lost = fresh_payload(&cluster, &recovered);
+    cluster.nodes[0].disk.own_batches.retain(|_, batch| batch.key(AuthorityIndex(0)) != lost);
+    cluster.start_from(0, Recovered { absent: vec![lost], ..recovered }).unwrap();
+    assert!(cluster.nodes[0].disk.blocks.contains_key(&block.reference()), "a start alone deletes nothing");
+    let next = run_until_writing(&mut cluster, 0);
+    assert_ne!(next.reference(), block.reference());
+    assert!(!cluster.nodes[0].disk.blocks.contains_key(&block.reference()), "no later start meets both");
+    cluster.run(50 * MS);
+    work(&mut cluster, 40);
+    cluster.check();
+    assert!(cluster.own_rounds(0).contains(&next.round()));
+}
+
+#[test]
+fn a_cover_goes_with_the_first_write_after_its_durable_point() {
+    let mut cluster = busy(rules());
+    for _ in 0..200 {
+        let block = run_until_writing(&mut cluster, 2);
+        let cover = |cluster: &Cluster| cluster.nodes[2].disk.cover.as_ref().map(|cover| cover.block);
+        assert_eq!(cover(&cluster), Some(block.reference()));
+        while cluster.core(2).own.in_flight.is_some() {
+            cluster.run(Duration::from_micros(20));
+        }
+        let blocks = cluster.nodes[2].disk.blocks.len();
+        while cluster.nodes[2].disk.blocks.len() == blocks && cluster.core(2).own.in_flight.is_none() {
+            cluster.run(Duration::from_micros(20));
+        }
+        assert_ne!(cover(&cluster), Some(block.reference()), "others' blocks were written and the cover stayed");
+    }
 }
 
 #[test]

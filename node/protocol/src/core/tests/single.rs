@@ -8,9 +8,10 @@ use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Committee, Digest, ProtocolParameters};
 
 use crate::core::{Core, Setup};
-use crate::effect::{Effect, Halt, Write};
+use crate::effect::{Effect, Halt, OwnWrite, Write};
 use crate::input::{Input, Now, Recovered, Tip};
 use crate::testing::{committee_with, key};
+use crate::types::range::LIMIT;
 use crate::types::{
     BatchKey, BatchRef, BlockCore, BlockRef, CommitIndex, CommitRef, Delivery, Round, Sequence, VerifiedBlock,
 };
@@ -25,6 +26,8 @@ pub struct Single {
     pub delivered: Vec<Arc<Delivery>>,
     pub hold_writes: bool,
     pub withhold_payload: bool,
+    /// Execution does not report what it has applied.
+    pub hold_execution: bool,
     pub waits: Vec<BatchKey>,
     pub cancelled: Vec<BatchKey>,
     pub halted: Option<Halt>,
@@ -39,7 +42,10 @@ impl Single {
     }
 
     pub fn with(me: usize, n: usize, rules: ProtocolParameters, parameters: ConsensusParameters) -> Self {
-        let committee = committee_with(n, rules);
+        Self::among(me, committee_with(n, rules), parameters)
+    }
+
+    pub fn among(me: usize, committee: Arc<Committee>, parameters: ConsensusParameters) -> Self {
         let author = AuthorityIndex(me as u16);
         let setup = Setup { committee: committee.clone(), me: author, key: key(me), parameters };
         let recovered = Recovered { never_signed: true, ..Recovered::default() };
@@ -55,6 +61,7 @@ impl Single {
             delivered: Vec::new(),
             hold_writes: false,
             withhold_payload: false,
+            hold_execution: false,
             waits: Vec::new(),
             cancelled: Vec::new(),
             halted: None,
@@ -67,7 +74,10 @@ impl Single {
     }
 
     pub fn input(&mut self, input: Input) {
-        let now = Now { monotonic: self.now, wall_ms: self.now.as_millis() as u64 };
+        self.input_at(Now { monotonic: self.now, wall_ms: self.now.as_millis() as u64 }, input);
+    }
+
+    pub fn input_at(&mut self, now: Now, input: Input) {
         if matches!(input, Input::Timer) {
             self.timer = None;
         }
@@ -82,7 +92,7 @@ impl Single {
             match effect {
                 Effect::Persist { writes, token, .. } => {
                     for write in writes {
-                        if let Write::Block(block) = write {
+                        if let Write::Block(block) | Write::Own(OwnWrite { block, .. }) = write {
                             self.blocks.insert(block.reference(), block);
                         }
                     }
@@ -99,7 +109,9 @@ impl Single {
                 Effect::Deliver(delivery) => {
                     let (index, state) = (delivery.commit.index, Digest::default());
                     self.delivered.push(delivery);
-                    answers.push(Input::Executed { index, state });
+                    if !self.hold_execution {
+                        answers.push(Input::Executed { index, state });
+                    }
                 }
                 Effect::SetTimer(at) => self.timer = Some(at),
                 Effect::Halt(reason) => self.halted = Some(reason),
@@ -248,7 +260,7 @@ impl Single {
             epoch: 0,
             round: Round(round),
             author: AuthorityIndex(author as u16),
-            timestamp_ms: (1_000 + salt).saturating_add(round),
+            timestamp_ms: (1_000 + salt).saturating_add(round).min(LIMIT - 1),
             parents,
             batches,
             end_epoch: false,

@@ -1,0 +1,110 @@
+//! Payload of one author: what is fetched, what is needed, what goes.
+
+use rorqual_config::parameters::ConsensusParameters;
+use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
+
+use super::single::Single;
+use crate::effect::Effect;
+use crate::types::{BatchKey, BatchRef, Sequence, VerifiedBlock};
+
+const AUTHOR: AuthorityIndex = AuthorityIndex(3);
+
+fn batch(sequence: u64, content: u8) -> BatchRef {
+    BatchRef { sequence: Sequence(sequence), digest: Digest([content; 32]), bytes: 10 }
+}
+
+fn is_asked(single: &Single, batch: &BatchRef) -> bool {
+    let key = batch.key(AUTHOR);
+    single.effects.iter().any(|effect| matches!(effect, Effect::WaitBatch { key: asked, .. } if *asked == key))
+}
+
+fn dropped(single: &Single) -> Vec<BatchKey> {
+    let keys = single.effects.iter().filter_map(|effect| match effect {
+        Effect::DropPayload(keys) => Some(keys.clone()),
+        _ => None,
+    });
+    keys.flatten().collect()
+}
+
+fn is_usable(single: &Single, block: &VerifiedBlock) -> bool {
+    single.core.graph.get(&block.reference()).is_some_and(|vertex| vertex.usable())
+}
+
+/// A core that has gone three rounds with all others.
+fn running(parameters: ConsensusParameters) -> Single {
+    let mut single = Single::with(0, 4, ProtocolParameters::default(), parameters);
+    single.connect_all();
+    single.seal();
+    single.run_rounds(&[1, 2, 3], 2);
+    single
+}
+
+/// The others' blocks of the present round, that of [`AUTHOR`] with this payload.
+fn name(single: &mut Single, batches: &[BatchRef]) -> VerifiedBlock {
+    let round = single.own_round().0;
+    let block = single.with_batches(3, round, batches.to_vec());
+    single.take(std::slice::from_ref(&block));
+    block
+}
+
+#[test]
+fn payload_of_a_stale_sequence_is_neither_fetched_nor_needed() {
+    let mut single = running(ConsensusParameters::default());
+    name(&mut single, &[batch(5, 0)]);
+    single.run_rounds(&[1, 2], 1);
+    single.run_rounds(&[1, 2, 3], 8);
+    assert!(single.delivered.iter().any(|delivery| delivery.batches.iter().any(|b| b.batch == batch(5, 0))));
+    single.withhold_payload = true;
+    let stale = name(&mut single, &[batch(5, 1)]);
+    assert!(is_usable(&single, &stale) && !is_asked(&single, &batch(5, 1)));
+    let others = [1, 2].map(|author| single.block(author, stale.round().0, &[]));
+    single.take(&others);
+    let fresh = single.with_batches(3, stale.round().0 + 1, vec![batch(5, 2), batch(6, 0)]);
+    single.take(std::slice::from_ref(&fresh));
+    assert!(!is_usable(&single, &fresh) && is_asked(&single, &batch(6, 0)) && !is_asked(&single, &batch(5, 2)));
+}
+
+#[test]
+fn other_content_for_a_delivered_sequence_is_waited_for_no_more_and_goes() {
+    let mut single = running(ConsensusParameters::default());
+    let block = name(&mut single, &[batch(5, 0)]);
+    let stored = name(&mut single, &[batch(5, 1)]);
+    single.withhold_payload = true;
+    single.blocks.remove(&stored.reference());
+    single.blocks.insert(block.reference(), block.clone());
+    // A third content, in a block of the next round that nobody builds on.
+    let others = [1, 2].map(|author| single.block(author, block.round().0, &[]));
+    single.take(&others);
+    let next = single.with_batches(3, block.round().0 + 1, vec![batch(5, 2)]);
+    single.take(std::slice::from_ref(&next));
+    single.blocks.remove(&next.reference());
+    assert!(is_asked(&single, &batch(5, 1)) && is_asked(&single, &batch(5, 2)));
+    assert!(!is_usable(&single, &next) && dropped(&single).is_empty());
+    single.run_rounds(&[1, 2], 8);
+    assert_eq!(single.cancelled, [batch(5, 2).key(AUTHOR)]);
+    let mut gone = dropped(&single);
+    gone.sort();
+    assert_eq!(gone, [batch(5, 1).key(AUTHOR), batch(5, 2).key(AUTHOR)], "and never what is delivered");
+    assert!(is_usable(&single, &next), "nothing of it can be delivered, so nothing of it is needed");
+}
+
+#[test]
+fn payload_beyond_the_quota_is_fetched_only_when_another_member_builds_on_it() {
+    let mut single = running(ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() });
+    let round = name(&mut single, &[batch(1, 0), batch(2, 0)]).round().0;
+    let others = [1, 2].map(|author| single.block(author, round, &[]));
+    single.take(&others);
+    let beyond = single.with_batches(3, round + 1, vec![batch(3, 0)]);
+    single.take(std::slice::from_ref(&beyond));
+    assert!(!is_usable(&single, &beyond) && !is_asked(&single, &batch(3, 0)));
+    assert_eq!(single.core.status().footprint.over_quota, 1);
+    let next = [1, 2].map(|author| single.block(author, round + 1, &[]));
+    single.take(&next);
+    assert!(!is_asked(&single, &batch(3, 0)));
+    let builds_on_it = single.block(1, round + 2, &[]);
+    assert!(builds_on_it.parents().contains(&beyond.reference()));
+    single.take(std::slice::from_ref(&builds_on_it));
+    assert!(is_asked(&single, &batch(3, 0)) && is_usable(&single, &beyond) && is_usable(&single, &builds_on_it));
+    let vertex = single.core.graph.get(&beyond.reference()).unwrap();
+    assert!(vertex.committed || !vertex.may_be_parent(), "we do not build on it ourselves");
+}
