@@ -240,7 +240,7 @@ async fn another_version_or_author_is_refused_with_the_reason() {
     let (one, address) = waiting_node(limits()).await;
     let mine = hello(Stream::Bulk, 1);
     for (wrong, expected) in [
-        (Hello { version: 7, ..mine }, Refusal::WrongVersion { ours: 1, yours: 7 }),
+        (Hello { version: 7, ..mine }, Refusal::WrongVersion { ours: mine.version, yours: 7 }),
         (Hello { epoch: 3, ..mine }, Refusal::WrongEpoch { ours: 0, yours: 3 }),
         (Hello { author: ONE, ..mine }, Refusal::WrongAuthor { owner: ZERO, named: ONE }),
     ] {

@@ -8,7 +8,7 @@ use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_protocol::core::{Core, Setup};
 use rorqual_protocol::types::VerifiedBlock;
-use rorqual_protocol::{Effect, Input, Now, Recovered, Write};
+use rorqual_protocol::{Effect, Input, Now, Recovered, Rule, Write};
 
 use crate::members;
 use crate::reference::NaiveCommit;
@@ -68,6 +68,8 @@ impl Observer {
                     answers.push_back(Input::BatchStored { key, bytes });
                 }
                 Effect::Halt(reason) => panic!("the observer stopped: {reason}"),
+                // Drawn graphs have twins.
+                Effect::Penalise { rule: Rule::Equivocation, .. } => (),
                 Effect::Penalise { peer, rule } => panic!("{peer} was penalised: it {rule}"),
                 Effect::SendOwn { .. } => panic!("an observer proposed"),
                 _ => (),

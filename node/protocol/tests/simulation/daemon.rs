@@ -277,12 +277,19 @@ impl Daemon {
         }
     }
 
+    /// The time has come to look again: by now nobody waits for what no commit can deliver any more. (Within one step a wait may
+    /// begin and end.)
+    pub fn look_again(&mut self, key: BatchKey, disk: &Disk, out: &mut Outside) {
+        let vain = self.waits.is_waiting(&key) && !disk.has_payload(&key) && disk.is_superseded(&key);
+        assert!(!vain, "{:?} asks for {key}, which no commit can deliver any more", self.me);
+        self.ask(key, disk, out);
+    }
+
     /// Asks the next holder for payload that is still wanted and still missing.
     pub fn ask(&mut self, key: BatchKey, disk: &Disk, out: &mut Outside) {
         if !self.waits.is_waiting(&key) || disk.has_payload(&key) {
             return;
         }
-        assert!(!disk.is_superseded(&key), "{:?} asks for {key}, which no commit can deliver any more", self.me);
         let connected = out.connected(self.me);
         let Some((holder, until)) = self.waits.next(&key, out.now, |h| connected.contains(&h)) else { return };
         if let Some(holder) = holder {

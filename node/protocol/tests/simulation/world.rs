@@ -235,7 +235,7 @@ impl World {
             Event::Stored { key, .. } => daemon.stored(key, disk, out),
             Event::Local { input, .. } => daemon.step(*input, disk, out),
             Event::Apply { .. } => daemon.apply(disk, out),
-            Event::Ask { key, .. } => daemon.ask(key, disk, out),
+            Event::Ask { key, .. } => daemon.look_again(key, disk, out),
             Event::Resume { peer, .. } => daemon.resume(peer, disk, out),
             Event::Expire { request, .. } => daemon.expire(request, disk, out),
             _ => (),

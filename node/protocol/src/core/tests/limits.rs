@@ -1,5 +1,7 @@
 //! What is known before it is verified, and who is blamed for what.
 
+use std::collections::BTreeSet;
+
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 
@@ -101,7 +103,7 @@ fn a_copy_tells_who_has_the_block() {
     single.effects.clear();
     // Long after, everybody who is not known to have it gets it: that is member 3 alone.
     single.advance(ConsensusParameters::default().delay_bound * 40);
-    let pushed: Vec<AuthorityIndex> = single
+    let pushed: BTreeSet<AuthorityIndex> = single
         .effects
         .iter()
         .filter_map(|effect| match effect {
@@ -109,7 +111,7 @@ fn a_copy_tells_who_has_the_block() {
             _ => None,
         })
         .collect();
-    assert_eq!(pushed, [AuthorityIndex(3)]);
+    assert_eq!(pushed, BTreeSet::from([AuthorityIndex(3)]));
 }
 
 #[test]
