@@ -113,8 +113,8 @@ impl Kind {
     pub fn max_bytes(self, committee: &Committee) -> usize {
         let block = committee.protocol().max_block_bytes(committee.size());
         match self {
-            Self::OwnBlock => TAG + block,
-            Self::History => TAG + COUNT + MAX_HISTORY * (4 + block),
+            Self::OwnBlock => block.saturating_add(TAG),
+            Self::History => block.saturating_add(4).saturating_mul(MAX_HISTORY).saturating_add(TAG + COUNT),
             Self::Subscribe => TAG + 8,
             Self::FetchBlocks => TAG + COUNT + MAX_FETCH_BLOCKS * REF,
             Self::RangeBlocks => TAG + COUNT + MAX_RANGE_BLOCKS * REF,

@@ -47,7 +47,7 @@ impl Lines {
         if self.limiter.take(now) {
             return Some(std::mem::take(&mut self.left_out));
         }
-        self.left_out += 1;
+        self.left_out = self.left_out.saturating_add(1);
         None
     }
 }

@@ -67,8 +67,8 @@ impl Orders {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many batches have orders.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.lock().orders.len()
     }
 
