@@ -1,7 +1,8 @@
 //! The two halves of one authenticated connection: a task that reads and a task that writes.
 //!
 //! Promises: frames reach their consumer in order; while the consumer does not take them the socket is not read; a writer
-//! gathers what waits, writes it by reference and flushes once; a connection on which nothing arrives is given up. Each half
+//! gathers what waits, writes it by reference and flushes once; a connection on which nothing arrives, which takes nothing, or which
+//! brings nothing but chatter is given up. Each half
 //! returns, with the reason for people, exactly when the connection is of no further use.
 
 use std::io::ErrorKind;
@@ -11,14 +12,15 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::chatter::Chatter;
 use crate::frame::{FrameBatch, FrameError, FrameReader, LENGTH_BYTES};
 use crate::handshake::MAX_HANDSHAKE_BYTES;
 use crate::peer::{Shared, inbound_permits};
-use crate::send::{FRAME_OVERHEAD_BYTES, Kind, MAX_ENVELOPE_BYTES, push_envelope};
+use crate::send::{FRAME_OVERHEAD_BYTES, Kind, MAX_BATCH_BYTES, MAX_ENVELOPE_BYTES, push_envelope};
 use crate::{Inbound, ReplyTo, Stream};
 
 /// Bytes taken from the kernel at once: TLS alone would ask for 4 KiB at a time.
@@ -73,6 +75,7 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
     let dead_after = peer.limits.dead_after;
     let mut heard = Instant::now();
     let mut received = reader.received();
+    let mut chatter = Chatter::new(heard);
     let mut silence = std::pin::pin!(sleep_until(heard + dead_after));
     loop {
         let next = tokio::select! {
@@ -113,6 +116,11 @@ pub(crate) async fn read_half<R: AsyncRead + Unpin>(
             frame.share = share(&peer, stream, frame.frame.len()).await;
             // An error says that the node wants no more of these: they are discarded.
             let _ = inbound.send(frame).await;
+        } else if !chatter.take(Instant::now()) {
+            peer.counters.excess.add(1);
+            return End::Broken(format!(
+                "{stream:?} stream: more pings and answers to no question than any node sends"
+            ));
         }
         // Time spent waiting for the consumer is not the peer's silence.
         (heard, received) = (Instant::now(), reader.received());
@@ -194,8 +202,15 @@ pub(crate) async fn write_half<W: AsyncWrite + Unpin>(
             batch.write_to(&mut writer).await?;
             writer.flush().await
         };
-        if let Err(error) = written.await {
-            return End::Broken(format!("{stream:?} stream: {error}"));
+        // Whoever pings and never reads would keep its lanes full for ever.
+        let patience = peer.limits.write_timeout.saturating_mul(1 + (bytes / MAX_BATCH_BYTES as u64) as u32);
+        match timeout(patience, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return End::Broken(format!("{stream:?} stream: {error}")),
+            Err(_) => {
+                peer.counters.unread.add(1);
+                return End::Broken(format!("{stream:?} stream: the peer did not take {bytes} bytes in {patience:?}"));
+            }
         }
         let counters = &peer.counters.streams[stream.usize()];
         counters.bytes_out.add(bytes);

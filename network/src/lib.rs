@@ -19,6 +19,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod chatter;
 mod connection;
 mod dialer;
 mod error;
@@ -123,6 +124,9 @@ pub struct Limits {
     pub keepalive: Duration,
     /// A connection on which nothing arrives for so long is dropped, and its pair with it.
     pub dead_after: Duration,
+    /// A connection that does not take 256 KiB of what waits for it, or what is left of that, within so long is dropped, and its pair
+    /// with it.
+    pub write_timeout: Duration,
     /// Frames of one stream that wait for their consumer; when it is full the socket is not read.
     pub inbound_frames: usize,
     /// Bytes of one stream that wait for their consumer or are held by it as [`Inbound`]; beyond it the socket is not
@@ -149,6 +153,7 @@ impl Default for Limits {
             reconnect_max: Duration::from_secs(5),
             keepalive: Duration::from_secs(1),
             dead_after: Duration::from_secs(3),
+            write_timeout: Duration::from_secs(30),
             inbound_frames: 256,
             inbound_bytes: 4 << 20,
         }

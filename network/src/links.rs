@@ -156,6 +156,15 @@ impl Links {
         counted(&to.peer, pushed)
     }
 
+    /// Ends the present link to a peer that asks for too much. It comes back as after any failure, at the pace of the dialer.
+    pub fn refuse(&self, peer: AuthorityIndex, why: &'static str) {
+        let Ok(shared) = self.peer(peer) else { return };
+        if let Some(link) = shared.queues.link() {
+            shared.counters.excess.add(1);
+            shared.refusal.send_replace(Some((link, why)));
+        }
+    }
+
     /// Whether both streams to the peer are up.
     pub fn is_connected(&self, peer: AuthorityIndex) -> bool {
         self.peer(peer).is_ok_and(|peer| peer.queues.is_up())

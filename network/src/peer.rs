@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) inbound: [Arc<Semaphore>; 2],
     pub(crate) counters: PeerCounters,
     pub(crate) round_trip: RoundTrip,
+    /// Why the node wants the present link to end.
+    pub(crate) refusal: watch::Sender<Option<(u64, &'static str)>>,
     journal: Mutex<Journal>,
 }
 
@@ -53,6 +55,7 @@ impl Shared {
             inbound: [(); 2].map(|()| Arc::new(Semaphore::new(inbound_permits(&limits)))),
             counters: PeerCounters::default(),
             round_trip: RoundTrip::default(),
+            refusal: watch::Sender::new(None),
             journal: Mutex::default(),
             limits,
         }
@@ -104,6 +107,8 @@ impl Shared {
             lost: self.counters.lost.get(),
             oversized: self.counters.oversized.get(),
             malformed: self.counters.malformed.get(),
+            unread: self.counters.unread.get(),
+            excess: self.counters.excess.get(),
             stray_answers: self.counters.stray_answers.get(),
             last_failure: self.journal().last_failure().to_owned(),
         }
@@ -272,6 +277,16 @@ pub(crate) async fn accept_for_ever(
     }
 }
 
+/// Waits until the node refuses this link; why it does.
+async fn refused(refusals: &mut watch::Receiver<Option<(u64, &'static str)>>, link: u64) -> &'static str {
+    let refused = refusals.wait_for(|refused| refused.is_some_and(|(refused, _)| refused == link)).await;
+    match refused.ok().and_then(|refused| *refused) {
+        Some((_, why)) => why,
+        // The peer is gone, and this link with it.
+        None => std::future::pending().await,
+    }
+}
+
 /// One link from up to down. Returns the newer pair if that is what ended it.
 pub(crate) async fn run_link(
     peer: &Arc<Shared>,
@@ -284,6 +299,7 @@ pub(crate) async fn run_link(
     peer.counters.links.add(1);
     peer.came_up();
     outlets.tell(LinkEvent::Up, cancel).await;
+    let mut refusals = peer.refusal.subscribe();
     let closing = CancellationToken::new();
     let mut halves = JoinSet::new();
     for (stream, connection) in [(Stream::Priority, pair.priority), (Stream::Bulk, pair.bulk)] {
@@ -301,6 +317,7 @@ pub(crate) async fn run_link(
             Some(Err(error)) => (format!("internal error: {error}"), None),
             None => ("internal error: no task".to_owned(), None),
         },
+        why = refused(&mut refusals, link) => (format!("refused: {why}"), None),
         newer = newer => ("replaced by a newer connection".to_owned(), Some(newer)),
         () = cancel.cancelled() => {
             linger(&mut halves, &closing).await;

@@ -25,7 +25,7 @@ pub(crate) const MAX_ENVELOPE_BYTES: usize = 9;
 pub(crate) const FRAME_OVERHEAD_BYTES: usize = 128;
 
 /// Bytes and frames that a writer takes at once.
-const MAX_BATCH_BYTES: usize = 256 << 10;
+pub(crate) const MAX_BATCH_BYTES: usize = 256 << 10;
 const MAX_BATCH_FRAMES: usize = 256;
 
 /// Frames of own, urgent and catch-up lane in one turn of the bulk stream.
@@ -301,6 +301,12 @@ impl Queues {
 
     pub(crate) fn is_up(&self) -> bool {
         self.lock().up
+    }
+
+    /// The number of the link that is up.
+    pub(crate) fn link(&self) -> Option<u64> {
+        let state = self.lock();
+        state.up.then_some(state.link)
     }
 
     /// Bytes that wait in a lane.

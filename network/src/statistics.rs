@@ -48,6 +48,10 @@ pub struct PeerStatistics {
     pub oversized: u64,
     /// Links ended because of a frame that is none.
     pub malformed: u64,
+    /// Links ended because the peer took nothing of what waited for it.
+    pub unread: u64,
+    /// Links ended because of more frames than any honest node sends, by this crate or by [`crate::Links::refuse`].
+    pub excess: u64,
     /// Answers that nobody waited for (any more).
     pub stray_answers: u64,
     /// Why the last link ended or the last dial failed; empty if neither happened.
@@ -146,6 +150,8 @@ pub(crate) struct PeerCounters {
     pub(crate) lost: Counter,
     pub(crate) oversized: Counter,
     pub(crate) malformed: Counter,
+    pub(crate) unread: Counter,
+    pub(crate) excess: Counter,
     pub(crate) stray_answers: Counter,
 }
 

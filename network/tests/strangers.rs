@@ -304,11 +304,12 @@ async fn a_flood_of_pings_is_answered_without_a_queue() {
     let (mut one, address) = waiting_node(limits()).await;
     let [mut priority, _bulk] = raw_pair(address, 1).await;
     one.up().await;
-    for nonce in 0..10_000u64 {
+    // As many as the link bears at once.
+    for nonce in 0..4_000u64 {
         let ping = [&[2][..], &nonce.to_le_bytes()].concat();
         rorqual_network::frame::write_frame(&mut priority.writer, ping.into()).await.unwrap();
     }
-    let last = [&[3][..], &9_999u64.to_le_bytes()].concat();
+    let last = [&[3][..], &3_999u64.to_le_bytes()].concat();
     within(async { while priority.next().await.unwrap() != last {} }).await;
     assert_eq!(one.links.statistics()[0].queued_bytes[0], 0);
 }

@@ -15,7 +15,7 @@ use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
 use rorqual_protocol::undelivered::Undelivered;
-use rorqual_protocol::{Core, Effect, Halt, Input};
+use rorqual_protocol::{Core, Effect, Halt, Input, Known};
 use rorqual_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -39,6 +39,7 @@ use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
 use crate::http;
 use crate::metrics::{Metrics, Stages};
 use crate::panics::Panics;
+use crate::peers::Verdicts;
 use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
@@ -445,13 +446,15 @@ impl Commons {
         }
     }
 
-    fn fetcher(&self, links: &Links) -> Fetcher {
+    fn fetcher(&self, links: &Links, known: Known, verdicts: Verdicts) -> Fetcher {
         Fetcher {
             links: links.clone(),
             committee: self.committee.clone(),
             consensus: self.inputs.clone(),
             disk: self.disk.clone(),
+            known,
             metrics: self.metrics.clone(),
+            verdicts,
         }
     }
 
@@ -568,6 +571,7 @@ impl Opened {
             failure: failure.clone(),
             closing: commons.closing.clone(),
         }));
+        let verdicts = Verdicts::new(committee.clone(), commons.metrics.clone());
         let router = Router {
             committee: committee.clone(),
             consensus: commons.inputs.clone(),
@@ -575,6 +579,10 @@ impl Opened {
             payload: payload.clone(),
             intake: intake.clone(),
             disk: commons.disk.clone(),
+            known: recovered.core.known(),
+            parameters: commons.config.parameters.consensus.clone(),
+            links: links.clone(),
+            verdicts: verdicts.clone(),
             metrics: commons.metrics.clone(),
         };
         commons.refetch(&payload);
@@ -585,7 +593,7 @@ impl Opened {
             durability: commons.config.parameters.durability,
             safety: safety.clone(),
             links: links.clone(),
-            fetcher: commons.fetcher(&links),
+            fetcher: commons.fetcher(&links, recovered.core.known(), verdicts),
             payload,
             server,
             intake,

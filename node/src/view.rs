@@ -200,6 +200,8 @@ impl View {
             lost.push([name], peer.lost as f64);
             broken.push([name, ("reason", "oversized")], peer.oversized as f64);
             broken.push([name, ("reason", "malformed")], peer.malformed as f64);
+            broken.push([name, ("reason", "excess")], peer.excess as f64);
+            broken.push([name, ("reason", "unread")], peer.unread as f64);
         }
         let refused = self.setup.links.refused();
         let mut strangers = Family::new(names::STRANGERS);

@@ -104,8 +104,9 @@ impl Intake {
             && (self.is_wanted(key, total) || self.admits_unasked(peer, key, total, &self.author(key.author)))
     }
 
-    /// Content longer than what a block names is not what was asked for: nobody has room for it.
-    fn is_wanted(&self, key: &BatchKey, total: u32) -> bool {
+    /// Whether somebody waits for this batch. Content longer than what a block names is not what was asked for: nobody has room
+    /// for it.
+    pub fn is_wanted(&self, key: &BatchKey, total: u32) -> bool {
         self.wanted().get(key).is_some_and(|named| total <= *named)
     }
 

@@ -13,11 +13,11 @@ use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Lane, Links, SendError};
 use rorqual_protocol::input::{Tip, Token};
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
-use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Write};
+use rorqual_protocol::{Effect, Halt, Input, OwnWrite, Rule, Write};
 use rorqual_store::{Durability, Store, StoreError, WriteBatch};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::recovery::boot_id;
 use super::safety::SafetyRecord;
@@ -149,10 +149,7 @@ impl Effects {
                 rooms.seal_below.send_replace(limit);
             }
             Effect::OwnDelivered { oldest_undelivered } => self.forget_sealed(oldest_undelivered).await?,
-            Effect::Penalise { peer, rule } => {
-                rooms.metrics.peer_refused(peer);
-                debug!(peer = %rooms.committee.member(peer).name, rule = rule.name(), "a peer broke a rule");
-            }
+            Effect::Penalise { peer, rule } => rooms.fetcher.verdicts.blame(peer, rule, &"seen by the core"),
             Effect::Evidence { author, blocks } => {
                 rooms.metrics.equivocation(author);
                 warn!(author = %rooms.committee.member(author).name, ?blocks, "equivocation: two signed blocks of one round");
@@ -329,7 +326,7 @@ impl Effects {
                 Some(tip) => {
                     let _ = fetcher.consensus.send(Input::PeerTip { peer, tip: Box::new(tip) }).await;
                 }
-                None => fetcher.metrics.peer_refused(peer),
+                None => fetcher.verdicts.blame(peer, Rule::Undecodable, &"a tip"),
             }
         });
     }

@@ -7,6 +7,7 @@ pub mod text;
 
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 use rorqual_config::{AuthorityIndex, Committee};
+use rorqual_protocol::Verdict;
 use rorqual_protocol::types::Delivery;
 pub use stages::Stages;
 pub use text::Family;
@@ -32,6 +33,8 @@ pub struct Metrics {
     payload_requested: IntCounter,
     payload_unsolicited: IntCounter,
     peer_refused: IntCounterVec,
+    blocks_received: IntCounterVec,
+    requests_over_rate: IntCounterVec,
     send_dropped: IntCounterVec,
     requests_shed: IntCounterVec,
     equivocations: IntCounterVec,
@@ -55,6 +58,9 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
+        let refused = Opts::new(names::PEER_REFUSED.name, names::PEER_REFUSED.help);
+        let peer_refused = IntCounterVec::new(refused, &["peer", "rule"])?;
+        registry.register(Box::new(peer_refused.clone()))?;
         let (name, help) = (names::STAGE_LATENCY.name, names::STAGE_LATENCY.help);
         let latency = HistogramVec::new(HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec()), &["stage"])?;
         registry.register(Box::new(latency.clone()))?;
@@ -67,7 +73,9 @@ impl Metrics {
             payload_received: labelled(names::PAYLOAD_RECEIVED, "peer")?,
             payload_requested: counter(names::PAYLOAD_REQUESTED)?,
             payload_unsolicited: counter(names::PAYLOAD_UNSOLICITED)?,
-            peer_refused: labelled(names::PEER_REFUSED, "peer")?,
+            peer_refused,
+            blocks_received: labelled(names::BLOCKS_RECEIVED, "verdict")?,
+            requests_over_rate: labelled(names::REQUESTS_OVER_RATE, "peer")?,
             send_dropped: labelled(names::SEND_DROPPED, "peer")?,
             requests_shed: labelled(names::REQUESTS_SHED, "peer")?,
             equivocations: labelled(names::EQUIVOCATIONS, "author")?,
@@ -89,8 +97,25 @@ impl Metrics {
     }
 
     /// A peer broke a rule.
-    pub fn peer_refused(&self, peer: AuthorityIndex) {
-        self.bump(&self.peer_refused, peer, 1);
+    pub fn peer_refused(&self, peer: AuthorityIndex, rule: &'static str) {
+        if let Some(name) = self.peers.get(peer.usize()) {
+            self.peer_refused.with_label_values(&[name.as_str(), rule]).inc();
+        }
+    }
+
+    /// What was done with a block that came from a peer.
+    pub fn block_received(&self, verdict: Verdict) {
+        let verdict = match verdict {
+            Verdict::New => "new",
+            Verdict::Known => "known",
+            Verdict::Old => "old",
+        };
+        self.blocks_received.with_label_values(&[verdict]).inc();
+    }
+
+    /// A request was dropped because the peer asks faster than any honest one for long.
+    pub fn request_over_rate(&self, peer: AuthorityIndex) {
+        self.bump(&self.requests_over_rate, peer, 1);
     }
 
     /// A best-effort frame was not queued.

@@ -71,8 +71,10 @@ metrics! {
     PEER_LINKS Counter "rorqual_peer_links_total" "How often the link to a peer came up. Label: peer";
     PEER_FAILED_DIALS Counter "rorqual_peer_failed_dials_total" "How often dialling a peer failed. Label: peer";
     PEER_LOST Counter "rorqual_peer_lost_frames_total" "Frames that were queued for a peer and lost with the link. Label: peer";
-    PEER_BROKEN Counter "rorqual_peer_broken_links_total" "Links ended for what the peer sent. Labels: peer, reason (oversized, malformed)";
-    PEER_REFUSED Counter "rorqual_peer_refused_total" "Frames and answers of an authenticated peer that broke a rule. Label: peer";
+    PEER_BROKEN Counter "rorqual_peer_broken_links_total" "Links ended for what the peer did. Labels: peer, reason (oversized, malformed: frames; excess: more of them than any honest member sends, or too many refused; unread: it took nothing)";
+    PEER_REFUSED Counter "rorqual_peer_refused_total" "Rules broken by a member that no honest one breaks. Labels: peer, rule";
+    BLOCKS_RECEIVED Counter "rorqual_blocks_received_total" "Blocks that came from peers. Label verdict: new (its signature was checked), known (a copy), old (at or below the garbage-collection round)";
+    REQUESTS_OVER_RATE Counter "rorqual_requests_over_rate_total" "Requests of a peer dropped because it asks faster than any honest member does for long. Label: peer";
     SEND_DROPPED Counter "rorqual_send_dropped_total" "Best-effort frames that found a full queue or a broken link. Label: peer";
     REQUESTS_SHED Counter "rorqual_requests_shed_total" "Requests of a peer dropped because it had too many waiting. Label: peer";
     STRANGERS Counter "rorqual_connections_refused_total" "Connections to the peer address that never became a link. Label: reason";

@@ -9,10 +9,9 @@ use rorqual_config::CodecError;
 use rorqual_config::encoding::{decode_header, encode};
 use rorqual_config::range::{LIMIT, in_range};
 use rorqual_network::Frame;
+pub use rorqual_protocol::admission::MAX_HISTORY;
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, Round};
 
-/// Blocks in one history frame.
-pub const MAX_HISTORY: usize = 150;
 /// Blocks in one request on the priority stream.
 pub const MAX_FETCH_BLOCKS: usize = 32;
 /// Blocks in one request of catch-up.

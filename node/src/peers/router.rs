@@ -1,28 +1,37 @@
 //! From bytes to a verified message in the right mailbox.
 //!
-//! For every peer one task reads its priority stream and one its bulk stream. Blocks are decoded and their signatures checked
-//! here, in the task of the peer that sent them: a liar slows down its own stream only. Round trips that the link measures go
-//! to the core. A full mailbox stops the task and thereby the socket. While the disk is all but full blocks are dropped; after it
-//! the core is told that the link is new, so that it asks for what it missed. Whatever breaks a rule is dropped, counted and
-//! charged to the sender; nothing here ends the node.
+//! For every peer one task reads its priority stream and one its bulk stream. Frames are judged by kind and length before they are
+//! decoded, blocks by name before their signatures are checked; all of it here, in the task of the peer that sent them: a liar slows
+//! down its own stream only. Round trips that the link measures go to the core. A full mailbox, or a peer that brings more than its
+//! budget, stops the task and thereby the socket. While the disk is all but full blocks are dropped; after it the core is told that
+//! the link is new, so that it asks for what it missed. Whatever breaks a rule is dropped, counted and charged to the sender; many of
+//! them end the link; nothing here ends the node.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Committee};
-use rorqual_network::{Inbound, LinkEvent, PeerInbound, ReplyTo};
-use rorqual_protocol::Input;
-use rorqual_protocol::types::{Round, VerifiedBlock};
+use rorqual_network::{Inbound, LinkEvent, Links, PeerInbound, ReplyTo, Stream};
+use rorqual_protocol::types::{BlockError, Round, UnverifiedBlock};
+use rorqual_protocol::{Admission, Input, Known, Rule, Verdict};
 use tokio::sync::{mpsc, watch};
-use tracing::debug;
+use tokio::time::Instant;
 
-use super::message::{MAX_HISTORY, Message, split};
+use super::Verdicts;
+use super::allowance::Allowance;
+use super::kind::Kind;
+use super::message::{CHUNK_BYTES, MAX_FETCH_BATCHES, MAX_FETCH_BLOCKS, MAX_HISTORY, MAX_RANGE_BLOCKS, Message, split};
+use crate::batch::chunks::Chunks;
 use crate::batch::intake::Intake;
 use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::sync::payload::PayloadSync;
 use crate::sync::server::{Request, Server};
+
+/// Tokens of a small unasked batch beyond those of any chunk: 4 000 of them a second, 9 000 at once.
+const SMALL_BATCH: u32 = 7;
 
 /// The mailboxes that a peer's messages can land in.
 #[derive(Clone)]
@@ -39,6 +48,14 @@ pub struct Router {
     pub intake: Intake,
     /// Whether there is room for blocks.
     pub disk: Disk,
+    /// Which blocks the core holds.
+    pub known: Known,
+    /// How many blocks a peer may bring.
+    pub parameters: ConsensusParameters,
+    /// Ends the link of a peer that goes on breaking rules.
+    pub links: Links,
+    /// Counts and logs broken rules.
+    pub verdicts: Verdicts,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -49,11 +66,13 @@ enum Refused {
     #[error("{0}")]
     Message(#[from] super::message::Unreadable),
     #[error("{0}")]
-    Block(#[from] rorqual_protocol::types::BlockError),
+    Block(#[from] BlockError),
     #[error("a block by {0} on the own-block stream")]
     NotOwn(AuthorityIndex),
     #[error("lengths that do not fit the frame")]
     Lengths,
+    #[error("{kind:?} of {bytes} bytes")]
+    Kind { rule: Rule, kind: Kind, bytes: usize },
     #[error("an answer that belongs to no request")]
     Unexpected,
     #[error("a request without an id, or an id on a message that is no request")]
@@ -64,12 +83,61 @@ enum Refused {
     Closed,
 }
 
+impl Refused {
+    /// The rule that was broken, if any.
+    fn rule(&self) -> Option<Rule> {
+        Some(match self {
+            Self::Message(_) => Rule::Undecodable,
+            Self::Block(BlockError::Signature(_)) => Rule::Signature,
+            Self::Block(_) => Rule::InvalidBlock,
+            Self::NotOwn(_) => Rule::NotOwn,
+            Self::Lengths => Rule::Lengths,
+            Self::Kind { rule, .. } => *rule,
+            Self::Unexpected => Rule::Unexpected,
+            Self::Correlation => Rule::Correlation,
+            Self::Payload(_) => Rule::Payload,
+            Self::Closed => return None,
+        })
+    }
+}
+
+/// What one stream of one peer has left.
+struct Budget {
+    stream: Stream,
+    began: Instant,
+    allowance: Allowance,
+    admission: Admission,
+}
+
+impl Budget {
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// When the next frame is read.
+    fn ready_at(&self) -> Instant {
+        self.began + self.allowance.ready_at().max(self.admission.ready_at())
+    }
+
+    /// Judges a frame before it is decoded; false if it is dropped without blame.
+    fn admit(&mut self, frame: &[u8]) -> Result<bool, Refused> {
+        let bytes = frame.len();
+        let kind = Kind::of(self.stream, frame).ok_or(Refused::Unexpected)?;
+        self.allowance.admit(self.now(), kind, bytes).map_err(|rule| Refused::Kind { rule, kind, bytes })
+    }
+}
+
 impl Router {
     /// Spawns the tasks of one peer; they end when the links are shut down.
     pub fn spawn(&self, inbound: PeerInbound) {
         let PeerInbound { peer, events, round_trips, priority, bulk } = inbound;
         tokio::spawn(self.clone().priority(peer, events, round_trips, priority));
         tokio::spawn(self.clone().bulk(peer, bulk));
+    }
+
+    fn budget(&self, stream: Stream) -> Budget {
+        let admission = Admission::new(self.known.clone(), &self.parameters);
+        Budget { stream, began: Instant::now(), allowance: Allowance::new(&self.committee), admission }
     }
 
     /// Ups and downs come before the frames of the new link: otherwise the end of the old link could undo a subscription that
@@ -84,7 +152,10 @@ impl Router {
         let mut is_up = false;
         let mut follows_from = None;
         let mut disk = self.disk.clone();
+        let mut budget = self.budget(Stream::Priority);
         loop {
+            let ready = budget.ready_at();
+            let waits = ready > Instant::now();
             let done = tokio::select! {
                 biased;
                 event = events.recv() => {
@@ -92,6 +163,7 @@ impl Router {
                     let Some(event) = event else { return };
                     is_up = matches!(event, LinkEvent::Up);
                     follows_from = None;
+                    budget.allowance.renew(budget.now());
                     self.on_event(peer, event).await
                 }
                 () = disk.resumed(), if is_up => self.renew(peer, follows_from).await,
@@ -99,10 +171,13 @@ impl Router {
                     let measured = *round_trips.borrow_and_update();
                     self.on_round_trip(peer, measured).await
                 }
-                Some(inbound) = frames.recv() => self.on_priority(peer, inbound, &mut follows_from).await,
+                () = tokio::time::sleep_until(ready), if waits => Ok(()),
+                Some(inbound) = frames.recv(), if !waits => {
+                    self.on_priority(peer, inbound, &mut follows_from, &mut budget).await
+                }
             };
             if let Err(refused) = done {
-                self.refuse(peer, &refused);
+                self.refuse(peer, &refused, &mut budget);
             }
         }
     }
@@ -133,20 +208,23 @@ impl Router {
     }
 
     async fn bulk(self, peer: AuthorityIndex, mut frames: mpsc::Receiver<Inbound>) {
-        let mut partial = crate::batch::chunks::Chunks::new(self.committee.protocol().max_batch_bytes as usize);
-        while let Some(inbound) = frames.recv().await {
-            if let Err(refused) = self.on_bulk(peer, inbound, &mut partial).await {
-                self.refuse(peer, &refused);
+        let mut partial = Chunks::new(self.committee.protocol().max_batch_bytes as usize);
+        let mut budget = self.budget(Stream::Bulk);
+        loop {
+            tokio::time::sleep_until(budget.ready_at()).await;
+            let Some(inbound) = frames.recv().await else { return };
+            if let Err(refused) = self.on_bulk(peer, inbound, &mut partial, &mut budget).await {
+                self.refuse(peer, &refused, &mut budget);
             }
         }
     }
 
-    fn refuse(&self, peer: AuthorityIndex, refused: &Refused) {
-        if matches!(refused, Refused::Closed) {
-            return;
+    fn refuse(&self, peer: AuthorityIndex, refused: &Refused, budget: &mut Budget) {
+        let Some(rule) = refused.rule() else { return };
+        self.verdicts.blame(peer, rule, refused);
+        if !budget.allowance.refuse(budget.now()) {
+            self.links.refuse(peer, "too many refused frames");
         }
-        self.metrics.peer_refused(peer);
-        debug!(peer = %self.committee.member(peer).name, %refused, "dropped a frame");
     }
 
     /// `follows_from` becomes the round from which the peer has asked for our blocks.
@@ -155,23 +233,31 @@ impl Router {
         peer: AuthorityIndex,
         inbound: Inbound,
         follows_from: &mut Option<Round>,
+        budget: &mut Budget,
     ) -> Result<(), Refused> {
+        if !budget.admit(&inbound.frame)? {
+            self.metrics.request_over_rate(peer);
+            return Ok(());
+        }
         let (message, tail) = Message::read(&inbound.frame)?;
         match (message, inbound.reply) {
             (Message::OwnBlock | Message::History { .. }, None) if !self.disk.takes_from_peers() => Ok(()),
             (Message::OwnBlock, None) => {
-                let block = VerifiedBlock::verify(tail, &self.committee)?;
-                if block.author() != peer {
-                    return Err(Refused::NotOwn(block.author()));
+                let block = UnverifiedBlock::read(tail, &self.committee)?;
+                if block.reference().author != peer {
+                    return Err(Refused::NotOwn(block.reference().author));
                 }
-                self.tell(Input::Block { sender: peer, block }).await
+                self.on_blocks(peer, vec![block], budget).await
             }
-            (Message::History { lengths }, None) => self.on_history(peer, &lengths, tail).await,
+            (Message::History { lengths }, None) => self.on_history(peer, &lengths, tail, budget).await,
             (Message::Subscribe { from_round }, None) => {
                 *follows_from = Some(from_round);
                 self.tell(Input::Subscribed { peer, from_round }).await
             }
-            (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::Blocks { refs, reply }),
+            (Message::FetchBlocks { refs }, Some(reply)) => {
+                within(refs.len(), MAX_FETCH_BLOCKS)?;
+                self.serve(peer, Request::Blocks { refs, reply })
+            }
             (Message::TipQuery, Some(reply)) => {
                 let request = self.server.remember_tip_query(peer, reply);
                 self.tell(Input::TipQueried { peer, request }).await
@@ -181,29 +267,67 @@ impl Router {
         }
     }
 
-    async fn on_history(&self, peer: AuthorityIndex, lengths: &[u32], tail: Bytes) -> Result<(), Refused> {
-        if lengths.len() > MAX_HISTORY {
-            return Err(Refused::Lengths);
+    async fn on_history(
+        &self,
+        peer: AuthorityIndex,
+        lengths: &[u32],
+        tail: Bytes,
+        budget: &mut Budget,
+    ) -> Result<(), Refused> {
+        within(lengths.len(), MAX_HISTORY)?;
+        let parts = split(lengths, tail).ok_or(Refused::Lengths)?;
+        // A block is a copy of its part of the frame: one small block must not keep a large frame alive.
+        let read = |bytes: &Bytes| UnverifiedBlock::read(Bytes::copy_from_slice(bytes), &self.committee);
+        let blocks = parts.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        self.on_blocks(peer, blocks, budget).await
+    }
+
+    /// Only what is not known is verified.
+    async fn on_blocks(
+        &self,
+        peer: AuthorityIndex,
+        blocks: Vec<UnverifiedBlock>,
+        budget: &mut Budget,
+    ) -> Result<(), Refused> {
+        let mut refs = Vec::new();
+        for block in blocks {
+            let verdict = budget.admission.judge(budget.now(), &block.reference());
+            self.metrics.block_received(verdict);
+            match verdict {
+                Verdict::New => {
+                    let block = block.verify(&self.committee)?;
+                    self.tell(Input::Block { sender: peer, block }).await?;
+                }
+                Verdict::Known => refs.push(block.reference()),
+                Verdict::Old => {}
+            }
         }
-        for bytes in split(lengths, tail).ok_or(Refused::Lengths)? {
-            // A block is a copy of its part of the frame: one small block must not keep a large frame alive.
-            let block = VerifiedBlock::verify(Bytes::copy_from_slice(&bytes), &self.committee)?;
-            self.tell(Input::Block { sender: peer, block }).await?;
+        if refs.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.tell(Input::KnownBlocks { sender: peer, refs }).await
     }
 
     async fn on_bulk(
         &self,
         peer: AuthorityIndex,
         inbound: Inbound,
-        partial: &mut crate::batch::chunks::Chunks,
+        partial: &mut Chunks,
+        budget: &mut Budget,
     ) -> Result<(), Refused> {
+        if !budget.admit(&inbound.frame)? {
+            self.metrics.request_over_rate(peer);
+            return Ok(());
+        }
         let (message, tail) = Message::read(&inbound.frame)?;
         match (message, inbound.reply) {
             (Message::BatchChunk { key, total, offset }, None) => {
                 if !self.committee.contains(key.author) {
                     return Err(Refused::Payload("an author outside the committee"));
+                }
+                if (total as usize) < CHUNK_BYTES && !self.intake.is_wanted(&key, total) {
+                    // A small batch costs as much as a large one, but for its bytes.
+                    budget.allowance.charge(budget.now(), Kind::BatchChunk, SMALL_BATCH);
                 }
                 if !self.intake.admits(peer, &key, total) {
                     partial.forget(&key);
@@ -215,12 +339,19 @@ impl Router {
                 };
                 self.intake.store(peer, key, content).await.map_err(Refused::Payload)
             }
-            (Message::FetchBatches { keys }, None) => self.serve(peer, Request::Batches { keys }),
+            (Message::FetchBatches { keys }, None) => {
+                within(keys.len(), MAX_FETCH_BATCHES)?;
+                self.serve(peer, Request::Batches { keys })
+            }
             (Message::MissingBatches { keys }, None) => {
+                within(keys.len(), MAX_FETCH_BATCHES)?;
                 self.payload.missing(peer, keys);
                 Ok(())
             }
-            (Message::FetchBlocks { refs }, Some(reply)) => self.serve(peer, Request::RangeBlocks { refs, reply }),
+            (Message::FetchBlocks { refs }, Some(reply)) => {
+                within(refs.len(), MAX_RANGE_BLOCKS)?;
+                self.serve(peer, Request::RangeBlocks { refs, reply })
+            }
             (Message::FetchCommits { from, to, offset }, Some(reply)) => {
                 self.serve(peer, Request::Commits { from, to, offset, reply })
             }
@@ -241,4 +372,9 @@ impl Router {
     async fn tell(&self, input: Input) -> Result<(), Refused> {
         self.consensus.send(input).await.map_err(|_| Refused::Closed)
     }
+}
+
+/// A list in a message is judged before it is queued or looked at; the frame alone allows no much longer one.
+fn within(length: usize, most: usize) -> Result<(), Refused> {
+    if length > most { Err(Refused::Lengths) } else { Ok(()) }
 }

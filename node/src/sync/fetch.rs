@@ -7,17 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Frame, Lane, Links};
-use rorqual_protocol::Input;
 use rorqual_protocol::certificate::check::VerifiedRange;
-use rorqual_protocol::types::{BlockRef, Certificate, Commit, CommitIndex, VerifiedBlock};
+use rorqual_protocol::types::{BlockError, BlockRef, Certificate, Commit, CommitIndex, UnverifiedBlock};
+use rorqual_protocol::{Input, Known, Rule, Verdict};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tracing::debug;
 
 use super::pages::Records;
 use crate::disk::Disk;
 use crate::metrics::Metrics;
-use crate::peers::message::{MAX_RANGE_BLOCKS, Message, split};
+use crate::peers::Verdicts;
+use crate::peers::message::{MAX_RANGE_BLOCKS, Message, Unreadable, split};
 
 /// Deadline of a request for blocks.
 const BLOCKS_DEADLINE: Duration = Duration::from_secs(2);
@@ -37,8 +37,12 @@ pub struct Fetcher {
     pub consensus: mpsc::Sender<Input>,
     /// Whether there is room for answers.
     pub disk: Disk,
+    /// Which blocks the core holds.
+    pub known: Known,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Counts and logs broken rules.
+    pub verdicts: Verdicts,
 }
 
 /// Why a fetch came to nothing.
@@ -47,8 +51,8 @@ enum Failure {
     Silent,
     /// The peer has dropped it; the first commit that it still has.
     Pruned(CommitIndex),
-    /// The peer broke a rule.
-    Rubbish(String),
+    /// The peer broke a rule; what it did is for people.
+    Broke(Rule, String),
 }
 
 impl Fetcher {
@@ -57,20 +61,24 @@ impl Fetcher {
         let this = self.clone();
         tokio::spawn(async move {
             let (blocks, missing) = match this.request_blocks(peer, &refs, Lane::Priority, BLOCKS_DEADLINE).await {
-                Ok(answer) => answer,
+                Ok((blocks, missing)) => {
+                    let asked = refs.iter().filter(|reference| !missing.contains(reference)).copied();
+                    (blocks.into_iter().zip(asked).collect(), missing)
+                }
                 Err(failure) => {
                     this.count(peer, &failure);
                     (Vec::new(), refs)
                 }
             };
-            for bytes in blocks {
-                match VerifiedBlock::verify(Bytes::copy_from_slice(&bytes), &this.committee) {
-                    Ok(block) => this.tell(Input::Block { sender: peer, block }).await,
-                    Err(error) => this.count(peer, &Failure::Rubbish(error.to_string())),
+            let mut refs = missing;
+            for (bytes, asked) in blocks {
+                if let Err(failure) = this.take(peer, Bytes::copy_from_slice(&bytes), asked).await {
+                    this.count(peer, &failure);
+                    refs.push(asked);
                 }
             }
-            if !missing.is_empty() {
-                this.tell(Input::BlocksUnavailable { peer, refs: missing }).await;
+            if !refs.is_empty() {
+                this.tell(Input::BlocksUnavailable { peer, refs }).await;
             }
         });
     }
@@ -92,15 +100,38 @@ impl Fetcher {
         task.abort_handle()
     }
 
+    /// Takes one block of an answer, which must be the one that was asked for. What has come another way meanwhile is not verified
+    /// again.
+    async fn take(&self, peer: AuthorityIndex, bytes: Bytes, asked: BlockRef) -> Result<(), Failure> {
+        let broke = |error: BlockError| match error {
+            BlockError::Signature(_) => Failure::Broke(Rule::Signature, error.to_string()),
+            _ => Failure::Broke(Rule::InvalidBlock, error.to_string()),
+        };
+        let block = UnverifiedBlock::read(bytes, &self.committee).map_err(broke)?;
+        if block.reference() != asked {
+            return Err(Failure::Broke(Rule::Answer, format!("{:?} instead of {asked:?}", block.reference())));
+        }
+        let verdict = self.known.judge(&asked);
+        self.metrics.block_received(verdict);
+        match verdict {
+            Verdict::New => {
+                let block = block.verify(&self.committee).map_err(broke)?;
+                self.tell(Input::Block { sender: peer, block }).await;
+            }
+            Verdict::Known => self.tell(Input::KnownBlocks { sender: peer, refs: vec![asked] }).await,
+            Verdict::Old => {}
+        }
+        Ok(())
+    }
+
     async fn tell(&self, input: Input) {
         // A closed mailbox means that the node is going down; its reason is told elsewhere.
         let _ = self.consensus.send(input).await;
     }
 
     fn count(&self, peer: AuthorityIndex, failure: &Failure) {
-        if let Failure::Rubbish(reason) = failure {
-            self.metrics.peer_refused(peer);
-            debug!(peer = %self.committee.member(peer).name, %reason, "dropped an answer");
+        if let Failure::Broke(rule, detail) = failure {
+            self.verdicts.blame(peer, *rule, detail);
         }
     }
 
@@ -114,13 +145,16 @@ impl Fetcher {
     ) -> Result<(Vec<Bytes>, Vec<BlockRef>), Failure> {
         let frame = Message::FetchBlocks { refs: refs.to_vec() }.frame();
         let answer = self.ask(peer, lane, frame, deadline).await?;
-        let rubbish = |what: &str| Failure::Rubbish(what.to_owned());
-        let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
-        let Message::Blocks { lengths, missing } = message else { return Err(rubbish("not an answer with blocks")) };
-        let blocks = split(&lengths, tail).ok_or_else(|| rubbish("lengths that do not fit the frame"))?;
+        let rubbish = |rule, what: &str| Failure::Broke(rule, what.to_owned());
+        let (message, tail) = Message::read(&answer).map_err(undecodable)?;
+        let Message::Blocks { lengths, missing } = message else {
+            return Err(rubbish(Rule::Answer, "not an answer with blocks"));
+        };
+        let blocks =
+            split(&lengths, tail).ok_or_else(|| rubbish(Rule::Lengths, "lengths that do not fit the frame"))?;
         let known = missing.iter().all(|reference| refs.contains(reference));
         if !known || blocks.len().checked_add(missing.len()) != Some(refs.len()) {
-            return Err(rubbish("an answer that does not match its question"));
+            return Err(rubbish(Rule::Answer, "an answer that does not match its question"));
         }
         Ok((blocks, missing))
     }
@@ -160,17 +194,17 @@ impl Fetcher {
             let (next, offset) = records.next();
             let frame = Message::FetchCommits { from: next, to: to.max(next), offset }.frame();
             let answer = self.ask(peer, Lane::CatchUp, frame, RANGE_DEADLINE).await?;
-            let (message, tail) = Message::read(&answer).map_err(|error| Failure::Rubbish(error.to_string()))?;
+            let (message, tail) = Message::read(&answer).map_err(undecodable)?;
             let certificate = match message {
                 Message::Commits { lengths, more, ends } => records.add(&lengths, more, ends, tail),
                 Message::NoCommits { first_index } if records.is_empty() && first_index > from => {
                     return Err(Failure::Pruned(first_index));
                 }
                 Message::NoCommits { .. } => return Err(Failure::Silent),
-                _ => return Err(Failure::Rubbish("not an answer with commits".into())),
+                _ => return Err(Failure::Broke(Rule::Answer, "not an answer with commits".into())),
             };
             self.progress(peer, from, records.bytes()).await;
-            if let Some(certificate) = certificate.map_err(Failure::Rubbish)? {
+            if let Some(certificate) = certificate.map_err(|what| Failure::Broke(Rule::Answer, what))? {
                 let bytes = records.bytes();
                 return Ok((records.commits(), certificate, bytes));
             }
@@ -191,7 +225,7 @@ impl Fetcher {
     ) -> Result<Vec<Bytes>, Failure> {
         let refs: Vec<BlockRef> = commits.iter().flat_map(|commit| commit.blocks.iter().copied()).collect();
         if refs.len() > MAX_BLOCKS_OF_RANGE {
-            return Err(Failure::Rubbish(format!("a range of {} blocks", refs.len())));
+            return Err(Failure::Broke(Rule::Range, format!("a range of {} blocks", refs.len())));
         }
         let mut blocks = Vec::with_capacity(refs.len());
         let mut rest = &refs[..];
@@ -214,7 +248,11 @@ impl Fetcher {
 fn joined<T, E: std::fmt::Display>(result: Result<Result<T, E>, tokio::task::JoinError>) -> Result<T, Failure> {
     match result {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Failure::Rubbish(error.to_string())),
+        Ok(Err(error)) => Err(Failure::Broke(Rule::Range, error.to_string())),
         Err(_) => Err(Failure::Silent),
     }
+}
+
+fn undecodable(error: Unreadable) -> Failure {
+    Failure::Broke(Rule::Undecodable, error.to_string())
 }

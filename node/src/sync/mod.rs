@@ -7,6 +7,7 @@
 
 pub mod fetch;
 pub mod history;
+pub mod orders;
 pub mod pages;
 pub mod payload;
 pub mod refetch;

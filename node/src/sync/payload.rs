@@ -28,6 +28,7 @@ use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::peers::message::{MAX_FETCH_BATCHES, Message};
 use crate::schema;
+use crate::sync::orders::{Next, Order, Orders, Wanted};
 
 /// Pause while the disk is all but full, or where a holder's window has no room.
 const RETRY: Duration = Duration::from_secs(2);
@@ -37,18 +38,18 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 /// Bytes asked of one holder and not there yet. A single batch always goes.
 const WINDOW_BYTES: u64 = 8 << 20;
 
-/// What the task is told.
-enum Order {
-    Wait { key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool },
-    Cancel(BatchKey),
-    Drop(Vec<BatchKey>),
-    Missing { peer: AuthorityIndex, keys: Vec<BatchKey> },
-}
-
-/// Handle of the task. Orders are never lost: their number is bounded by the batches that linked blocks name, which the
-/// core bounds, and by what one peer's answers to our own requests name.
+/// Handle of the task. Orders are never lost and their number is bounded, see [`Orders`].
 #[derive(Clone)]
-pub struct PayloadSync(mpsc::UnboundedSender<Order>);
+pub struct PayloadSync(Arc<Handle>);
+
+/// The task ends when the last one is gone.
+struct Handle(Orders);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 /// What the task is made of.
 pub struct PayloadSetup {
@@ -73,9 +74,9 @@ pub struct PayloadSetup {
 impl PayloadSync {
     /// Makes the handle and the task; the task ends when all handles are gone, or with an error of the store.
     pub fn new(setup: PayloadSetup) -> (Self, impl Future<Output = Result<(), StoreError>>) {
-        let (sender, orders) = mpsc::unbounded_channel();
+        let orders = Orders::default();
         let task = Task {
-            orders,
+            orders: orders.clone(),
             waits: HashMap::new(),
             arrivals: FuturesUnordered::new(),
             due: BTreeMap::new(),
@@ -85,29 +86,27 @@ impl PayloadSync {
             started: Instant::now(),
             setup,
         };
-        (Self(sender), task.run())
+        (Self(Arc::new(Handle(orders))), task.run())
     }
 
     /// Report `BatchStored` once the batch is in the store; more holders may be named later.
     pub fn wait(&self, key: BatchKey, bytes: u32, holders: Vec<AuthorityIndex>, urgent: bool) {
-        let _ = self.0.send(Order::Wait { key, bytes, holders, urgent });
+        self.0.0.wait(key, bytes, holders, urgent);
     }
 
     /// Nobody waits any more.
     pub fn cancel(&self, key: BatchKey) {
-        let _ = self.0.send(Order::Cancel(key));
+        self.0.0.cancel(key);
     }
 
     /// Nobody needs this payload any more and no commit delivers it.
     pub fn delete(&self, keys: Vec<BatchKey>) {
-        let _ = self.0.send(Order::Drop(keys));
+        self.0.0.delete(keys);
     }
 
     /// A peer said that it does not have these.
     pub fn missing(&self, peer: AuthorityIndex, keys: Vec<BatchKey>) {
-        if keys.len() <= MAX_FETCH_BATCHES {
-            let _ = self.0.send(Order::Missing { peer, keys });
-        }
+        self.0.0.missing(peer, keys);
     }
 }
 
@@ -133,7 +132,7 @@ struct Window {
 type Arrival = std::pin::Pin<Box<dyn Future<Output = (BatchKey, Result<Result<u32, StoreError>, Aborted>)> + Send>>;
 
 struct Task {
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: Orders,
     waits: HashMap<BatchKey, Wait>,
     arrivals: FuturesUnordered<Arrival>,
     /// When to ask for which batch; the number makes keys distinct.
@@ -149,37 +148,46 @@ impl Task {
     async fn run(mut self) -> Result<(), StoreError> {
         loop {
             let next = self.due.first_key_value().map(|((at, _), _)| *at);
+            if next.is_some_and(|at| at <= Instant::now()) {
+                // Orders and arrivals that never cease must not keep anything from being asked for; what is asked for now is
+                // due again only after a pause.
+                self.ask_due();
+            }
+            let next = self.due.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
-                biased;
                 Some((key, outcome)) = self.arrivals.next() => self.arrived(key, outcome).await?,
-                order = self.orders.recv() => match order {
-                    Some(order) => self.obey(order),
-                    None => return Ok(()),
+                next = self.orders.next() => match next {
+                    Next::Orders(orders) => self.obey(orders),
+                    Next::Missing(peer, keys) => self.missing(peer, &keys),
+                    Next::Closed => return Ok(()),
                 },
-                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.ask_due(),
+                () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             }
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Wait { key, bytes, holders, urgent } => self.wait(key, bytes, holders, urgent),
-            Order::Cancel(key) => {
-                if let Some(wait) = self.forget(&key) {
-                    wait.arrival.abort();
-                }
+    /// Each batch in the order of the core's words: a wait that comes after a deletion finds it gone. Deletions of many are one.
+    fn obey(&mut self, orders: Vec<(BatchKey, Order)>) {
+        for (key, _) in orders.iter().filter(|(_, order)| order.cancel) {
+            if let Some(wait) = self.forget(key) {
+                wait.arrival.abort();
             }
-            // In the order of the core's words: a wait that comes later finds it gone.
-            Order::Drop(keys) => self.setup.intake.delete(keys),
-            Order::Missing { peer, keys } => {
-                for key in keys {
-                    let Some(wait) = self.waits.get_mut(&key) else { continue };
-                    if wait.question.asked().is_some_and(|asked| asked.peer == peer) {
-                        let (asked, bytes) = (wait.question.release(), wait.bytes);
-                        self.discharge(asked, bytes);
-                        self.schedule(key, Instant::now());
-                    }
-                }
+        }
+        self.setup.intake.delete(orders.iter().filter(|(_, order)| order.delete).map(|(key, _)| *key));
+        for (key, order) in orders {
+            if let Some(Wanted { bytes, holders, urgent }) = order.wait {
+                self.wait(key, bytes, holders, urgent);
+            }
+        }
+    }
+
+    fn missing(&mut self, peer: AuthorityIndex, keys: &[BatchKey]) {
+        for key in keys {
+            let Some(wait) = self.waits.get_mut(key) else { continue };
+            if wait.question.asked().is_some_and(|asked| asked.peer == peer) {
+                let (asked, bytes) = (wait.question.release(), wait.bytes);
+                self.discharge(asked, bytes);
+                self.schedule(*key, Instant::now());
             }
         }
     }
