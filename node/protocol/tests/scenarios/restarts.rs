@@ -121,7 +121,8 @@ fn return_and_stop(plan: &mut Plan, how: Stop) -> Random {
     }
     plan.load_until = at + 500 * MILLISECOND;
     plan.load_every = 30 * MILLISECOND;
-    plan.least_commits = 60;
+    // Beside a liar that leads, a cluster with little load rests between commits.
+    plan.least_commits = 40;
     plan.bound = 10 * SECOND;
     random
 }
