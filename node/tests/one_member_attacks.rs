@@ -23,10 +23,13 @@ const P99: Duration = Duration::from_secs(1);
 /// Resident memory of a node.
 const MEMORY: u64 = 300 << 20;
 
+/// Large batches that are there from the start.
+const LARGE_BATCHES: usize = 40;
+
 /// A name, where it is sent, how many a second at each node, and what.
 type Attack = (&'static str, Lane, u64, fn(&Liar, u64) -> Frame);
 
-const ATTACKS: [Attack; 12] = [
+const ATTACKS: [Attack; 13] = [
     ("tiny batches", Lane::Own, 60_000, |liar, n| {
         liar.batch(1 + n % 8_000, Bytes::copy_from_slice(&(n as u32).to_le_bytes()))
     }),
@@ -46,6 +49,11 @@ const ATTACKS: [Attack; 12] = [
     }),
     ("questions for batches", Lane::Own, 10_000, |liar, n| {
         Message::FetchBatches { keys: (0..16).map(|i| liar.absent_batch(n * 16 + i)).collect() }.frame()
+    }),
+    ("questions for large batches that are there", Lane::Own, 1_900, |liar, n| {
+        let large = liar.large_batches();
+        let keys = (0..16).map(|i| large[(n as usize * 16 + i) % large.len()]).collect();
+        Message::FetchBatches { keys }.frame()
     }),
     ("questions for commits", Lane::Own, 10_000, |_, _| {
         Message::FetchCommits { from: CommitIndex(1), to: CommitIndex(500), offset: 0 }.frame()
@@ -67,14 +75,20 @@ async fn whatever_one_member_sends_clients_are_served() {
     let liar = Liar::start(&cluster.members[3]).await;
     let honest = &cluster.members[..3];
     let polite = Polite::start(&honest[0], Duration::from_millis(10)).await;
+    polite.submit_large(LARGE_BATCHES).await;
     let (control, p99) = measure(&honest[0], &polite, LASTS).await;
     println!("a silent member: {control:.0} commits a second, p99 {p99:?}");
     assert!(control > 5.0 && p99 < P99, "no fair control: {control:.0} commits a second, p99 {p99:?}");
     for (name, lane, per_second, frame) in ATTACKS {
+        let heard = liar.heard_bytes();
         let (sent, (commits, p99)) =
             tokio::join!(liar.flood(lane, per_second, LASTS, frame), measure(&honest[0], &polite, LASTS));
         let memory = honest.iter().map(resident).max().unwrap();
-        println!("{name}: {sent} sent, {commits:.0} commits a second, p99 {p99:?}, {} MiB", memory >> 20);
+        let heard = (liar.heard_bytes() - heard) >> 20;
+        println!(
+            "{name}: {sent} sent, {heard} MiB heard, {commits:.0} commits a second, p99 {p99:?}, {} MiB",
+            memory >> 20
+        );
         assert!(sent > 0, "{name}: nothing was sent");
         assert!(p99 < P99, "{name}: p99 {p99:?}");
         assert!(commits >= control / 2.0, "{name}: {commits:.0} of {control:.0} commits a second");

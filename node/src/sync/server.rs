@@ -2,6 +2,7 @@
 //!
 //! One task a peer, one request at a time, at most `QUEUE` waiting: a peer that asks faster than it is served loses requests,
 //! and nobody else notices. Everything comes from the store; an answer is bounded in bytes, and what is not here is named.
+//! A short question has a long answer: so the bytes that a peer is served in a second are bounded as well, and who wants more waits.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::{Lane, Links, ReplyTo};
+use rorqual_protocol::limiter::Limiter;
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex};
 use rorqual_store::{Store, StoreError};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::history::History;
@@ -21,6 +24,10 @@ use crate::schema;
 
 /// Requests of one peer that wait.
 const QUEUE: usize = 256;
+/// Served to one peer in a second, in KiB: as much as a cluster at its fastest orders (250 000 transactions of 512 bytes).
+const SERVED_KIB: u32 = 128 << 10;
+/// Served at once, in KiB: what a peer lacks after a short absence.
+const BURST_KIB: u32 = 64 << 10;
 /// Tip queries that wait for the core's answer, over all peers.
 const TIP_QUERIES: usize = 1_024;
 
@@ -76,8 +83,7 @@ impl Server {
     pub fn spawn(links: &Links, store: &Store, committee: &Arc<Committee>) -> Self {
         let serve = |peer| {
             let (sender, requests) = mpsc::channel(QUEUE);
-            let desk = Desk { peer, links: links.clone(), store: store.clone() };
-            tokio::spawn(desk.run(requests));
+            tokio::spawn(Desk::new(peer, links.clone(), store.clone()).run(requests));
             sender
         };
         Self { queues: Arc::new(committee.authorities().map(serve).collect()), tips: Arc::default() }
@@ -113,37 +119,58 @@ struct Desk {
     peer: AuthorityIndex,
     links: Links,
     store: Store,
+    pace: Pace,
+}
+
+/// How fast one peer is served.
+struct Pace {
+    kib: Limiter,
+    started: Instant,
+}
+
+impl Pace {
+    /// When the next answer may be read, after one of so many bytes.
+    fn after(&mut self, bytes: usize) -> Instant {
+        self.kib.spend(self.started.elapsed(), u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX));
+        self.started + self.kib.ready_at()
+    }
 }
 
 impl Desk {
-    async fn run(self, mut requests: mpsc::Receiver<Request<ReplyTo>>) {
+    fn new(peer: AuthorityIndex, links: Links, store: Store) -> Self {
+        let kib = Limiter::per_second(SERVED_KIB, BURST_KIB, BURST_KIB);
+        Self { peer, links, store, pace: Pace { kib, started: Instant::now() } }
+    }
+
+    async fn run(mut self, mut requests: mpsc::Receiver<Request<ReplyTo>>) {
         while let Some(request) = requests.recv().await {
-            if let Err(error) = self.serve(request).await {
+            match self.serve(request).await {
+                Ok(bytes) => tokio::time::sleep_until(self.pace.after(bytes)).await,
                 // A store that fails ends the node by itself; this only says what was going on.
-                warn!(%error, "cannot serve a peer");
+                Err(error) => warn!(%error, "cannot serve a peer"),
             }
         }
     }
 
-    async fn serve(&self, request: Request<ReplyTo>) -> Result<(), StoreError> {
-        match request {
+    /// Answers, and tells how many bytes were read for it.
+    async fn serve(&self, request: Request<ReplyTo>) -> Result<usize, StoreError> {
+        let (reply, lane, (message, tail)) = match request {
             Request::Blocks { refs, reply } if refs.len() <= MAX_FETCH_BLOCKS => {
-                let (message, tail) = self.blocks(refs).await?;
-                let _ = self.links.respond(reply, Lane::Priority, message.with_tail(tail));
+                (reply, Lane::Priority, self.blocks(refs).await?)
             }
             Request::RangeBlocks { refs, reply } if refs.len() <= MAX_RANGE_BLOCKS => {
-                let (message, tail) = self.blocks(refs).await?;
-                let _ = self.links.respond(reply, Lane::CatchUp, message.with_tail(tail));
+                (reply, Lane::CatchUp, self.blocks(refs).await?)
             }
-            Request::Batches { keys } if keys.len() <= MAX_FETCH_BATCHES => self.batches(keys).await?,
             Request::Commits { from, to, offset, reply } => {
-                let (message, tail) = History(self.store.clone()).commits(from, to, offset).await?;
-                let _ = self.links.respond(reply, Lane::CatchUp, message.with_tail(tail));
+                (reply, Lane::CatchUp, History(self.store.clone()).commits(from, to, offset).await?)
             }
+            Request::Batches { keys } if keys.len() <= MAX_FETCH_BATCHES => return self.batches(keys).await,
             // More than the rules allow: no answer.
-            Request::Blocks { .. } | Request::RangeBlocks { .. } | Request::Batches { .. } => {}
-        }
-        Ok(())
+            Request::Blocks { .. } | Request::RangeBlocks { .. } | Request::Batches { .. } => return Ok(0),
+        };
+        let bytes = tail.len();
+        let _ = self.links.respond(reply, lane, message.with_tail(tail));
+        Ok(bytes)
     }
 
     async fn blocks(&self, refs: Vec<BlockRef>) -> Result<(Message, Bytes), StoreError> {
@@ -165,21 +192,43 @@ impl Desk {
         Ok((Message::Blocks { lengths, missing }, tail))
     }
 
-    async fn batches(&self, keys: Vec<BatchKey>) -> Result<(), StoreError> {
-        let mut missing = Vec::new();
+    async fn batches(&self, keys: Vec<BatchKey>) -> Result<usize, StoreError> {
+        let (mut missing, mut bytes) = (Vec::new(), 0_usize);
         for key in keys {
             let Some(content) = self.store.read(schema::PAYLOAD, &schema::batch_key(&key)).await? else {
                 missing.push(key);
                 continue;
             };
+            bytes = bytes.saturating_add(content.len());
             // A queue that is full drops the rest: the peer asks again, here or elsewhere.
             if chunks(key, &content).any(|frame| self.links.send(self.peer, Lane::Urgent, frame).is_err()) {
-                return Ok(());
+                return Ok(bytes);
             }
         }
         if !missing.is_empty() {
             let _ = self.links.send(self.peer, Lane::Urgent, Message::MissingBatches { keys: missing }.frame());
         }
-        Ok(())
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_served_so_many_bytes_a_second_beyond_a_burst() {
+        let kib = Limiter::per_second(SERVED_KIB, BURST_KIB, BURST_KIB);
+        let mut pace = Pace { kib, started: Instant::now() };
+        let (started, answer, mut bytes) = (Instant::now(), 1_usize << 20, 0_usize);
+        while started.elapsed() < Duration::from_secs(10) {
+            let next = pace.after(answer);
+            bytes += answer;
+            tokio::time::sleep_until(next).await;
+        }
+        let (least, most) = ((10 * SERVED_KIB as usize) << 10, ((10 * SERVED_KIB + BURST_KIB) as usize) << 10);
+        assert!((least..=most + 2 * answer).contains(&bytes), "{bytes} of {least} to {most}");
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -15,12 +16,25 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::Member;
 
-/// The links of a member whose process does not run. Whatever it is sent it reads and forgets.
+/// Keys of large batches that it remembers.
+const REMEMBERED: usize = 64;
+/// Bytes of a batch that is large.
+const LARGE: u32 = 100_000;
+
+/// The links of a member whose process does not run. Whatever it is sent it reads, and remembers which large batches there are.
 pub struct Liar {
     pub me: AuthorityIndex,
     pub peers: Vec<AuthorityIndex>,
     links: Links,
     epoch: u64,
+    heard: Arc<Heard>,
+}
+
+/// What it was sent.
+#[derive(Default)]
+struct Heard {
+    large: Mutex<Vec<BatchKey>>,
+    bytes: AtomicU64,
 }
 
 impl Liar {
@@ -43,8 +57,9 @@ impl Liar {
         };
         let listener = Listener::bind(config.parameters.listen.peer).await.expect("its process does not run");
         let (links, inbound) = Links::start(listener, links);
-        inbound.into_iter().for_each(|inbound| drop(tokio::spawn(forget(inbound))));
-        let liar = Self { me: config.me, peers, links, epoch: committee.epoch() };
+        let heard: Arc<Heard> = Arc::default();
+        inbound.into_iter().for_each(|inbound| drop(tokio::spawn(listen(inbound, heard.clone()))));
+        let liar = Self { me: config.me, peers, links, epoch: committee.epoch(), heard };
         liar.connected().await;
         liar
     }
@@ -98,6 +113,16 @@ impl Liar {
         }
     }
 
+    /// Keys of large batches that everybody has.
+    pub fn large_batches(&self) -> Vec<BatchKey> {
+        self.heard.large.lock().unwrap().clone()
+    }
+
+    /// Bytes that it was sent so far.
+    pub fn heard_bytes(&self) -> u64 {
+        self.heard.bytes.load(Ordering::Relaxed)
+    }
+
     /// The key of a batch of its own that nobody has.
     pub fn absent_batch(&self, number: u64) -> BatchKey {
         let digest = Digest::of("test/absent", &[&number.to_le_bytes()]);
@@ -105,21 +130,30 @@ impl Liar {
     }
 }
 
-async fn forget(mut inbound: PeerInbound) {
+async fn listen(mut inbound: PeerInbound, heard: Arc<Heard>) {
     loop {
-        let more = tokio::select! {
-            frame = inbound.priority.recv() => frame.is_some(),
-            frame = inbound.bulk.recv() => frame.is_some(),
-            event = inbound.events.recv() => event.is_some(),
+        let frame = tokio::select! {
+            frame = inbound.priority.recv() => frame,
+            frame = inbound.bulk.recv() => frame,
+            event = inbound.events.recv() => match event {
+                Some(_) => continue,
+                None => return,
+            },
         };
-        if !more {
-            return;
+        let Some(frame) = frame else { return };
+        heard.bytes.fetch_add(frame.frame.len() as u64, Ordering::Relaxed);
+        if let Ok((Message::BatchChunk { key, total, offset: 0 }, _)) = Message::read(&frame.frame) {
+            let mut large = heard.large.lock().unwrap();
+            if total >= LARGE && large.len() < REMEMBERED && !large.contains(&key) {
+                large.push(key);
+            }
         }
     }
 }
 
 /// An honest client that submits at a steady pace, whatever became of what it submitted before.
 pub struct Polite {
+    client: Client,
     told: Arc<Mutex<Vec<Submitted>>>,
     task: JoinHandle<()>,
 }
@@ -136,8 +170,16 @@ impl Polite {
     pub async fn start(node: &Member, every: Duration) -> Self {
         let client = Client::connect(&node.client, Options::default()).await.expect("the node serves");
         let told: Arc<Mutex<Vec<Submitted>>> = Arc::default();
-        let task = tokio::spawn(submit_for_ever(client, every, told.clone()));
-        Self { told, task }
+        let task = tokio::spawn(submit_for_ever(client.clone(), every, told.clone()));
+        Self { client, told, task }
+    }
+
+    /// Submits so many transactions that make a large batch each, and waits for the receipts.
+    pub async fn submit_large(&self, count: usize) {
+        for number in 0..count {
+            let transaction = vec![number as u8; 120_000];
+            self.client.submit(&self.client.submission([&transaction[..]])).await.expect("it is taken");
+        }
     }
 
     /// How long 99 of 100 receipts of the submissions since then took at most, what still waits included.
