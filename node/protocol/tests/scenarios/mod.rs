@@ -17,6 +17,7 @@ mod numbers;
 mod partitions;
 mod restarts;
 mod stakes;
+mod wild;
 
 use rorqual_config::AuthorityIndex;
 

@@ -33,6 +33,7 @@ pub mod stock;
 pub mod swinger;
 pub mod times;
 pub mod verifier;
+pub mod wild;
 pub mod withholder;
 pub mod world;
 
