@@ -3,7 +3,7 @@
 use rorqual_protocol::Rule;
 
 use super::{node, sweep};
-use crate::simulation::chain_bomb::{Audience, ChainBomb};
+use crate::simulation::chain_bomb::{Accomplice, Audience, ChainBomb};
 use crate::simulation::equivocator::Equivocator;
 use crate::simulation::faults::Fault;
 use crate::simulation::liar::Liar;
@@ -27,14 +27,15 @@ fn each_header_is_verified_once_however_often_it_comes() {
     });
 }
 
-/// Commits a second beside this liar.
-fn pace(size: usize, seed: u64, role: Role, gc_depth: u64) -> (u64, Outcome) {
+/// Commits a second beside these liars.
+fn pace(size: usize, seed: u64, roles: Vec<Role>, gc_depth: u64) -> (u64, Outcome) {
     let mut plan = Plan::new(size, seed);
     plan.protocol.gc_depth = gc_depth;
     plan.load_until = 3 * SECOND / 2;
     plan.load_every = 40 * MILLISECOND;
     plan.bound = 5 * SECOND;
-    plan.faulty = vec![(node(seed as usize % size), role)];
+    let members = (0..size).map(|index| node((seed as usize + index) % size));
+    plan.faulty = members.zip(roles).collect();
     let outcome = World::new(plan).run();
     (outcome.oracle.commits() * SECOND / outcome.ended, outcome)
 }
@@ -42,9 +43,9 @@ fn pace(size: usize, seed: u64, role: Role, gc_depth: u64) -> (u64, Outcome) {
 fn beside_a_chain_bomb(audience: Audience) {
     for (size, gc_depth, seeds) in [(4, 60, 2), (4, 300, 1), (7, 60, 1)] {
         for seed in 0..seeds {
-            let (silent, _) = pace(size, seed, Role::Silent, gc_depth);
+            let (silent, _) = pace(size, seed, vec![Role::Silent], gc_depth);
             let bomb = Role::Puppet(Box::new(ChainBomb::new(gc_depth - 5, audience)));
-            let (bombed, outcome) = pace(size, seed, bomb, gc_depth);
+            let (bombed, outcome) = pace(size, seed, vec![bomb], gc_depth);
             println!(
                 "n = {size}, gc_depth {gc_depth}, {audience:?}: {silent} commits/s beside a silent liar, {bombed}; {} events",
                 outcome.events
@@ -70,11 +71,29 @@ fn another_chain_bomb_for_each() {
     beside_a_chain_bomb(Audience::Split);
 }
 
+/// The chains reach the others as parents of blocks by a member that wrote one block a round.
+#[test]
+fn a_chain_bomb_behind_the_blocks_of_an_accomplice() {
+    for (gc_depth, seeds) in [(60, 2), (300, 1)] {
+        for seed in 0..seeds {
+            let (silent, _) = pace(7, seed, vec![Role::Silent, Role::Silent], gc_depth);
+            let bomb = ChainBomb::new(gc_depth - 5, Audience::Only(node(seed as usize + 1)));
+            let liars = vec![Role::Puppet(Box::new(bomb)), Role::Puppet(Box::new(Accomplice))];
+            let (bombed, outcome) = pace(7, seed, liars, gc_depth);
+            println!(
+                "gc_depth {gc_depth}: {silent} commits/s beside silent liars, {bombed}; {} events",
+                outcome.events
+            );
+            assert!(2 * bombed >= silent, "{bombed} commits a second, {silent} beside silent members");
+        }
+    }
+}
+
 #[test]
 fn who_breaks_a_rule_is_blamed_for_that_rule() {
     let liar = |abstains| Role::Puppet(Box::new(Liar { abstains, silent_from: u64::MAX }));
     let blamed = |role| {
-        let (_, outcome) = pace(4, 1, role, 60);
+        let (_, outcome) = pace(4, 1, vec![role], 60);
         Rule::ALL.iter().copied().filter(|rule| outcome.oracle.blamed(*rule) > 0).collect::<Vec<Rule>>()
     };
     assert_eq!(blamed(liar(false)), [Rule::VoteAgainst]);

@@ -18,6 +18,8 @@ pub enum Audience {
     OneInTurn,
     /// Each another one.
     Split,
+    /// An accomplice, who builds on it.
+    Only(AuthorityIndex),
 }
 
 pub struct ChainBomb {
@@ -63,6 +65,7 @@ impl Mischief for ChainBomb {
             Audience::OneInTurn => {
                 peers.get(self.chains as usize % peers.len().max(1)).map(|p| vec![*p]).into_iter().collect()
             }
+            Audience::Only(accomplice) => vec![vec![accomplice]],
             Audience::Split => peers.into_iter().map(|peer| vec![peer]).collect(),
         };
         let mut made = Vec::new();
@@ -70,5 +73,15 @@ impl Mischief for ChainBomb {
             made.extend(self.chain(out).into_iter().map(|block| (block, audience.clone())));
         }
         made
+    }
+}
+
+/// Behaves well, but has an accomplice whose blocks it alone has seen, and builds on them.
+pub struct Accomplice;
+
+impl Mischief for Accomplice {
+    fn make(&mut self, draft: Draft, out: &mut Outside) -> Vec<(VerifiedBlock, Vec<AuthorityIndex>)> {
+        let peers = draft.peers.clone();
+        vec![(draft.sign(out), peers)]
     }
 }
