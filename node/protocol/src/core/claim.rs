@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rorqual_config::AuthorityIndex;
+use rorqual_config::committee::AuthoritySet;
 
-use super::Core;
 use super::records::Pending;
-use crate::dag::graph::Vertex;
+use super::{Core, count};
+use crate::commit::ledger::Ledger;
+use crate::dag::graph::{Graph, Vertex};
 use crate::dag::payload::Waiter;
 use crate::effect::Effect;
-use crate::types::{BatchKey, BatchRef, BlockRef, Sequence, VerifiedBlock};
+use crate::types::{BatchKey, BatchRef, BlockRef, Round, Sequence, VerifiedBlock};
 
 impl Core {
     /// The batches that a block names and that a commit can still deliver.
@@ -31,7 +33,7 @@ impl Core {
     pub(super) fn claim(&mut self, block: &VerifiedBlock, sender: AuthorityIndex) {
         let (author, reference) = (block.author(), block.reference());
         if author == self.setup.me {
-            return;
+            return self.vouch_for_parents(block);
         }
         let fresh = self.fresh(block);
         if self.claims.name(reference, &fresh) {
@@ -44,17 +46,31 @@ impl Core {
         }
     }
 
+    /// What an own block references is on our own account; while we recover it is said so.
+    pub(super) fn vouch_for_parents(&mut self, own: &VerifiedBlock) {
+        let me = self.setup.me;
+        for parent in own.parents().iter().filter(|parent| parent.author != me) {
+            self.pull(*parent, me);
+        }
+    }
+
     fn await_named(&mut self, batch: &BatchRef, sender: AuthorityIndex, reference: BlockRef, urgent: bool) {
         self.undurable.keep(&batch.key(reference.author));
         self.await_batch(reference.author, batch, sender, Waiter::Block(reference), urgent);
     }
 
-    /// A block by `member` builds on `parent`, and so on the blocks of the same author below.
+    /// A block by `member` builds on `parent`, and so on the blocks of the same author below, down to what is committed. One that
+    /// does not wait may stand on one that does.
     fn pull(&mut self, parent: BlockRef, member: AuthorityIndex) {
         let (mut at, mut news) = (Some(parent), false);
-        while let Some(reference) = at.filter(|reference| self.claims.pull(reference, member)) {
-            news = true;
-            at = self.graph.get(&reference).and_then(|vertex| vertex.block.parents().first().copied());
+        while let Some(reference) = at {
+            let Some(vertex) = self.graph.get(&reference).filter(|vertex| !vertex.committed) else { break };
+            let waits = self.claims.is_waiting(&reference);
+            if waits && !self.claims.pull(&reference, member) {
+                break;
+            }
+            news |= waits;
+            at = vertex.block.parents().first().copied();
         }
         if news {
             self.admit_waiting(parent.author);
@@ -63,14 +79,52 @@ impl Core {
 
     /// Lets blocks of an author in for which there is room now.
     fn admit_waiting(&mut self, author: AuthorityIndex) {
-        let (graph, window) = (&self.graph, &self.ledger.windows[author.usize()]);
-        let fresh = |reference: &BlockRef| {
-            let batches = graph.get(reference).map_or(&[][..], |vertex| vertex.block.batches());
-            batches.iter().filter(|batch| window.is_fresh(batch.sequence)).copied().collect()
-        };
-        for reference in self.claims.retry(author, fresh) {
+        let admitted = self.claims.retry(author, deliverable(&self.graph, &self.ledger));
+        for reference in admitted.adopted {
+            if let Some(vertex) = self.graph.get_mut(&reference) {
+                vertex.pulled = false;
+            }
+        }
+        for reference in admitted.blocks {
             self.admitted(&reference);
         }
+    }
+
+    /// Everything on disk is in the graph: what was referenced before the stop is let in first, then the rest.
+    pub(super) fn recover_claims(&mut self) {
+        for reference in self.claims.recover(deliverable(&self.graph, &self.ledger)) {
+            self.admitted(&reference);
+        }
+        self.retry_claims();
+    }
+
+    fn retry_claims(&mut self) {
+        let authors: Vec<AuthorityIndex> = self.committee().authorities().collect();
+        authors.into_iter().for_each(|author| self.admit_waiting(author));
+    }
+
+    /// The round below the next own block is not filled. If a quorum of it is here and only waits for room, for as long as a
+    /// round waits for a leader, the others' accounts are eased: whatever fills them must not hold up everybody.
+    pub(super) fn ease_claims(&mut self, below: Round) {
+        let mut authors: AuthoritySet = self.graph.round(below).map(|vertex| vertex.block.author()).collect();
+        if self.own_round() != below {
+            authors.remove(self.setup.me);
+        }
+        if self.claims.waiting() == 0 || !self.committee().is_quorum(&authors) {
+            self.pacemaker.held_up = None;
+            return;
+        }
+        let now = self.now.monotonic;
+        let due = *self.pacemaker.held_up.get_or_insert(now) + self.pacemaker.leader_timeout;
+        if due > now {
+            self.out.wake(due);
+            return;
+        }
+        self.claims.ease();
+        count(&mut self.counters.eased, 1);
+        self.pacemaker.held_up = Some(now);
+        self.out.wake(now + self.pacemaker.leader_timeout);
+        self.retry_claims();
     }
 
     fn admitted(&mut self, reference: &BlockRef) {
@@ -100,6 +154,7 @@ impl Core {
     /// nobody needs goes.
     pub(super) fn settle_claims(&mut self, pending: &Pending) {
         let me = self.setup.me;
+        self.claims.tighten();
         let delivered: BTreeSet<BatchKey> = pending.batches.iter().map(|batch| batch.key()).collect();
         delivered.iter().for_each(|key| self.undurable.keep(key));
         let mut gone: BTreeSet<BatchKey> = BTreeSet::new();
@@ -159,6 +214,15 @@ impl Core {
             && vertex.usable()
             && vertex.block.batches().iter().any(|batch| window.is_fresh(batch.sequence));
         self.graph.set_wakes(reference, wakes);
+    }
+}
+
+/// What a block names that a commit can still deliver.
+fn deliverable<'a>(graph: &'a Graph, ledger: &'a Ledger) -> impl Fn(&BlockRef) -> Vec<BatchRef> + 'a {
+    |reference| {
+        let window = &ledger.windows[reference.author.usize()];
+        let batches = graph.get(reference).map_or(&[][..], |vertex| vertex.block.batches());
+        batches.iter().filter(|batch| window.is_fresh(batch.sequence)).copied().collect()
     }
 }
 

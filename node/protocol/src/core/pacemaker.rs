@@ -39,6 +39,8 @@ pub struct Pacemaker {
     pub rested: bool,
     /// When it was last entered after such a rest: before, silence was nothing unusual.
     pub woke_at: Duration,
+    /// Since when a quorum of the round before the next own block waits for room for its payload.
+    pub held_up: Option<Duration>,
     /// When we last proposed.
     pub proposed_at: Option<Duration>,
     /// The pace.
@@ -55,6 +57,7 @@ impl Pacemaker {
             push_at: None,
             rested: false,
             woke_at: Duration::ZERO,
+            held_up: None,
             proposed_at: None,
             limiter: Limiter::new(parameters.min_round_delay, parameters.round_burst),
         }

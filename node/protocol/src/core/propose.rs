@@ -41,8 +41,9 @@ impl Core {
         }
         let round = self.next_round();
         if !self.round_is_filled(round.previous()) {
-            return;
+            return self.ease_claims(round.previous());
         }
+        self.pacemaker.held_up = None;
         let since = self.enter(round);
         match self.readiness(round, since) {
             Readiness::Wait(at) => self.out.wake(at),

@@ -59,6 +59,10 @@ impl Core {
         self.reindex()?;
         self.restore_last(&recovered);
         self.restore_own(&recovered);
+        if let Some(held) = self.own.held.clone() {
+            self.vouch_for_parents(&held);
+        }
+        self.recover_claims();
         self.await_unexecuted(&recovered, executed);
         for block in late {
             let news = self.tally.observe(&block, self.ledger.index);

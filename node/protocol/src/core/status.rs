@@ -28,6 +28,7 @@ pub struct Counters {
     pub equivocations: u64,
     pub requeued: u64,
     pub payload_dropped: u64,
+    pub eased: u64,
     pub executed: u64,
 }
 
@@ -108,7 +109,7 @@ impl Status {
     }
 
     /// Names and numbers of events, for metrics.
-    pub fn happened(&self) -> [(&'static str, u64); 14] {
+    pub fn happened(&self) -> [(&'static str, u64); 15] {
         let events = &self.events;
         [
             ("proposed", events.proposed),
@@ -124,6 +125,7 @@ impl Status {
             ("equivocation", events.equivocations),
             ("requeued", events.requeued),
             ("payload_dropped", events.payload_dropped),
+            ("eased", events.eased),
             ("executed", events.executed),
         ]
     }

@@ -5,11 +5,16 @@
 //! the limit its blocks wait: they are linked, vote and count, but their payload is not fetched. One account is not enough: an
 //! author that shows each of us other blocks fills every account with something else, then nobody could use what the others
 //! reference, and no commit would ever make room. So every other member has an account with the author too, charged with the
-//! waiting blocks that its blocks build on. An honest member references only what its own account has room for, so what it
-//! pulls in has room in its account here.
+//! waiting blocks that its blocks build on. An honest member references only what is on its own account with all that the
+//! author has written below, and after a restart what it has referenced comes first; so what it pulls in has room in its account
+//! here.
 //!
-//! Promises: in each account no more bytes and names than the limit, whatever is linked; a block that waits is admitted once
-//! there is room, lowest rounds first; a name is given back with its last block, or when its sequence is delivered or stale.
+//! That holds only if what a member saw through an accomplice of the author counts nowhere else. So the accounts of others
+//! give way: while a round stands still for want of room they are eased, twice as much each time, until the next commit.
+//!
+//! Promises: in each account no more bytes and names than the limit, whatever is linked, but for what eases it; a block that waits
+//! is admitted once there is room, lowest rounds first; a name is given back with its last block, or when its sequence is
+//! delivered or stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,25 +77,40 @@ struct Author {
     accounts: BTreeMap<AuthorityIndex, Account>,
     /// Blocks that name something fresh, with the member whose account they are on.
     admitted: BTreeMap<BlockRef, AuthorityIndex>,
+    /// Those of them that are on the account of another member than ourselves.
+    pulled: BTreeSet<BlockRef>,
     /// Blocks that found no room, with the members whose blocks build on them.
     waiting: BTreeMap<BlockRef, AuthoritySet>,
 }
 
 impl Author {
-    fn admit(&mut self, block: BlockRef, names: &[BatchRef], account: AuthorityIndex) {
+    fn admit(&mut self, block: BlockRef, names: &[BatchRef], account: AuthorityIndex, me: AuthorityIndex) {
         self.waiting.remove(&block);
         if names.is_empty() {
             return;
         }
         self.accounts.entry(account).or_default().charge(names);
         self.admitted.insert(block, account);
+        if account != me {
+            self.pulled.insert(block);
+        }
         for name in names {
             self.names.entry(*name).or_default().insert(block);
         }
     }
 
+    /// Puts a block on our own account that is on another's.
+    fn adopt(&mut self, block: BlockRef, names: &[BatchRef], me: AuthorityIndex) {
+        self.pulled.remove(&block);
+        if let Some(account) = self.admitted.insert(block, me).and_then(|before| self.accounts.get_mut(&before)) {
+            names.iter().for_each(|name| account.credit(name));
+        }
+        self.accounts.entry(me).or_default().charge(names);
+    }
+
     fn has_room(&self, account: AuthorityIndex, names: &[BatchRef], limit: Limit) -> bool {
-        names.is_empty() || self.accounts.get(&account).is_none_or(|account| account.has_room(names, limit))
+        let empty = Account::default();
+        names.is_empty() || self.accounts.get(&account).unwrap_or(&empty).has_room(names, limit)
     }
 }
 
@@ -99,22 +119,67 @@ impl Author {
 pub struct Claims {
     me: AuthorityIndex,
     limit: Limit,
+    /// How often the accounts of others were doubled since the last commit.
+    eased: u32,
+    /// Nothing is admitted before everything on disk is here.
+    recovering: bool,
     authors: Vec<Author>,
 }
 
+/// What there was room for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// Blocks that wait no more.
+    pub blocks: Vec<BlockRef>,
+    /// Blocks that have moved from another account to our own.
+    pub adopted: Vec<BlockRef>,
+}
+
 impl Claims {
-    /// Nothing is named. `limit` holds for each account.
+    /// Nothing is named, and nothing is admitted before [`Self::recover`]. `limit` holds for each account.
     pub fn new(members: usize, me: AuthorityIndex, limit: Limit) -> Self {
-        Self { me, limit, authors: (0..members).map(|_| Author::default()).collect() }
+        let authors = (0..members).map(|_| Author::default()).collect();
+        Self { me, limit, eased: 0, recovering: true, authors }
+    }
+
+    /// The accounts of others hold twice as much until [`Self::tighten`].
+    pub fn ease(&mut self) {
+        self.eased = self.eased.saturating_add(1);
+    }
+
+    /// There was a commit. What is in the accounts stays there.
+    pub fn tighten(&mut self) {
+        self.eased = 0;
+    }
+
+    fn limit_of_others(&self) -> Limit {
+        let times = 1_u64.checked_shl(self.eased).unwrap_or(u64::MAX);
+        let names = self.limit.names.saturating_mul(usize::try_from(times).unwrap_or(usize::MAX));
+        Limit { bytes: self.limit.bytes.saturating_mul(times), names }
     }
 
     /// A block was linked that names these fresh batches. True if their payload is to be fetched; else the block waits.
     pub fn name(&mut self, block: BlockRef, fresh: &[BatchRef]) -> bool {
         let (me, limit, author) = (self.me, self.limit, &mut self.authors[block.author.usize()]);
-        let admitted = fresh.is_empty() || author.waiting.is_empty() && author.has_room(me, fresh, limit);
+        let next = !self.recovering && author.waiting.is_empty() && author.pulled.is_empty();
+        let admitted = fresh.is_empty() || next && author.has_room(me, fresh, limit);
         match admitted {
-            true => author.admit(block, fresh, me),
+            true => author.admit(block, fresh, me, me),
             false => drop(author.waiting.insert(block, AuthoritySet::EMPTY)),
+        }
+        admitted
+    }
+
+    /// Everything on disk is linked. What our own blocks build on is on our own account again, whatever else has come; it
+    /// had room there when they were made. Returns the blocks admitted; [`Self::retry`] admits others.
+    pub fn recover(&mut self, fresh: impl Fn(&BlockRef) -> Vec<BatchRef>) -> Vec<BlockRef> {
+        self.recovering = false;
+        let mut admitted = Vec::new();
+        for author in &mut self.authors {
+            let waiting = author.waiting.iter().filter(|(_, by)| by.contains(self.me));
+            let referenced: Vec<BlockRef> = waiting.map(|(block, _)| *block).collect();
+            referenced.iter().for_each(|block| author.admit(*block, &fresh(block), self.me, self.me));
+            admitted.extend(referenced);
         }
         admitted
     }
@@ -125,26 +190,41 @@ impl Claims {
         waiting.is_some_and(|members| members.insert(member))
     }
 
-    /// Admits blocks of an author that wait, lowest rounds first, as far as there is room. `fresh` says what a block names
-    /// that can still be delivered. Returns the blocks admitted.
-    pub fn retry(&mut self, author: AuthorityIndex, fresh: impl Fn(&BlockRef) -> Vec<BatchRef>) -> Vec<BlockRef> {
-        let (me, limit, author) = (self.me, self.limit, &mut self.authors[author.usize()]);
-        let waiting: Vec<(BlockRef, AuthoritySet)> = author.waiting.iter().map(|(b, by)| (*b, *by)).collect();
-        let (mut full, mut admitted) = (AuthoritySet::EMPTY, Vec::new());
-        for (block, by) in waiting {
-            let open = std::iter::once(me).chain(by.iter()).filter(|account| !full.contains(*account));
-            let open: Vec<AuthorityIndex> = open.collect();
-            if open.is_empty() {
+    /// Admits blocks of an author that wait, lowest rounds first, as far as there is room, and takes to our own account what
+    /// is on others' before it takes what is above. `fresh` says what a block names that can still be delivered.
+    pub fn retry(&mut self, author: AuthorityIndex, fresh: impl Fn(&BlockRef) -> Vec<BatchRef>) -> Admitted {
+        let mut admitted = Admitted::default();
+        if self.recovering {
+            return admitted;
+        }
+        let (me, limit, others) = (self.me, self.limit, self.limit_of_others());
+        let author = &mut self.authors[author.usize()];
+        let pulled = author.pulled.iter().map(|block| (*block, AuthoritySet::EMPTY));
+        let waiting = author.waiting.iter().map(|(block, by)| (*block, *by));
+        let mut open: Vec<(BlockRef, AuthoritySet)> = pulled.chain(waiting).collect();
+        open.sort_unstable_by_key(|(block, _)| *block);
+        let mut full = AuthoritySet::EMPTY;
+        for (block, by) in open {
+            let is_pulled = author.pulled.contains(&block);
+            let accounts = std::iter::once(me).chain(by.iter()).filter(|account| !full.contains(*account));
+            let accounts: Vec<AuthorityIndex> = accounts.collect();
+            if accounts.is_empty() {
                 continue;
             }
             let names = fresh(&block);
-            for account in open {
-                if author.has_room(account, &names, limit) {
-                    author.admit(block, &names, account);
-                    admitted.push(block);
+            for account in accounts {
+                let limit = if account == me { limit } else { others };
+                if !author.has_room(account, &names, limit) {
+                    full.insert(account);
+                } else if is_pulled {
+                    author.adopt(block, &names, me);
+                    admitted.adopted.push(block);
+                    break;
+                } else {
+                    author.admit(block, &names, account, me);
+                    admitted.blocks.push(block);
                     break;
                 }
-                full.insert(account);
             }
         }
         admitted
@@ -154,6 +234,7 @@ impl Claims {
     pub fn release(&mut self, block: &BlockRef, batches: &[BatchRef]) -> Vec<BatchRef> {
         let author = &mut self.authors[block.author.usize()];
         author.waiting.remove(block);
+        author.pulled.remove(block);
         let Some(account) = author.admitted.remove(block) else { return Vec::new() };
         let mut freed = Vec::new();
         for name in batches {
@@ -196,7 +277,7 @@ impl Claims {
 
     /// Whether the block is on the account of another member than ourselves.
     pub fn is_pulled(&self, block: &BlockRef) -> bool {
-        self.authors[block.author.usize()].admitted.get(block).is_some_and(|account| *account != self.me)
+        self.authors[block.author.usize()].pulled.contains(block)
     }
 
     /// Whether an admitted block names this batch.

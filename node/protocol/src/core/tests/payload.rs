@@ -108,3 +108,49 @@ fn payload_beyond_the_quota_is_fetched_only_when_another_member_builds_on_it() {
     let vertex = single.core.graph.get(&beyond.reference()).unwrap();
     assert!(vertex.committed || !vertex.may_be_parent(), "we do not build on it ourselves");
 }
+
+#[test]
+fn payload_beyond_the_quota_is_fetched_also_below_a_block_without_payload() {
+    let mut single = running(ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() });
+    let round = name(&mut single, &[batch(1, 0), batch(2, 0)]).round().0;
+    let take_others = |single: &mut Single, round| {
+        let others = [1, 2].map(|author| single.block(author, round, &[3]));
+        single.take(&others);
+    };
+    take_others(&mut single, round);
+    let beyond = single.with_batches(3, round + 1, vec![batch(3, 0)]);
+    single.take(std::slice::from_ref(&beyond));
+    take_others(&mut single, round + 1);
+    let empty = single.with_batches(3, round + 2, Vec::new());
+    assert_eq!(empty.parents()[0], beyond.reference());
+    single.take(std::slice::from_ref(&empty));
+    take_others(&mut single, round + 2);
+    assert!(!is_asked(&single, &batch(3, 0)));
+    let builds_on_it = single.block(1, round + 3, &[]);
+    assert!(builds_on_it.parents().contains(&empty.reference()));
+    single.take(std::slice::from_ref(&builds_on_it));
+    assert!(is_asked(&single, &batch(3, 0)) && is_usable(&single, &builds_on_it));
+}
+
+#[test]
+fn a_round_that_stands_still_for_want_of_room_makes_room() {
+    let parameters = ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() };
+    let mut single = running(parameters.clone());
+    // No account holds it, ours or another's.
+    let large = BatchRef { bytes: 26, ..batch(1, 0) };
+    let round = name(&mut single, &[large]).round().0;
+    let others = [1, 2].map(|author| single.block(author, round, &[3]));
+    single.take(&others);
+    single.advance(parameters.leader_timeout);
+    assert_eq!(single.own_round().0, round + 1, "its block was waited for as a leader's");
+    let next = [single.block(1, round + 1, &[]), single.block(2, round + 1, &[3])];
+    single.take(&next);
+    assert!(!is_asked(&single, &large) && !is_usable(&single, &next[0]));
+    single.advance(parameters.leader_timeout / 2);
+    assert!(!is_asked(&single, &large), "it may be that a commit makes room");
+    single.advance(parameters.leader_timeout);
+    assert!(is_asked(&single, &large) && is_usable(&single, &next[0]));
+    assert_eq!(single.core.status().events.eased, 1);
+    single.advance(parameters.leader_timeout * 2);
+    assert_eq!(single.own_round().0, round + 2);
+}
