@@ -39,7 +39,7 @@ fn covered(single: &Single) -> Vec<BatchKey> {
     own.last().expect("an own block with a cover").payload
 }
 
-/// A core whose block is being written; it covers two contents for sequence 5, of which the first is on the way to delivery.
+/// A core whose block is being written; it covers two contents for sequence 5. The first of them will be delivered.
 fn writing() -> Single {
     let mut single = Single::new(0, ProtocolParameters::default());
     single.connect_all();
