@@ -21,10 +21,11 @@ use std::path::Path;
 
 use bincode::{Decode, Encode};
 use bytes::Bytes;
-use rorqual_config::encoding::{decode, encode};
+use rorqual_config::encoding::{decode, decode_header, encode};
 use rorqual_config::parameters::StoreParameters;
 use rorqual_config::{AuthorityIndex, ChainId, Digest};
 use rorqual_protocol::types::{BatchKey, BlockRef, CommitIndex, Round, Sequence};
+use rorqual_store::offline::peek;
 use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, StoreError, WriteBatch};
 
 use crate::consensus::safety;
@@ -280,13 +281,33 @@ pub fn open_data_dir(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|_| DirectoryError::Foreign { path: name.clone() })?;
-    let store = Store::open(path, options(parameters, false))?;
+    let store = Store::open(path, options(parameters, false)).map_err(|error| match error {
+        // Another version has other columns: its number explains that better than their names.
+        StoreError::Format { .. } => check_format(path).err().unwrap_or(DirectoryError::Store(error)),
+        error => DirectoryError::Store(error),
+    })?;
     if let Err(error) = runtime.block_on(check_identity(&store, name, chain_id, me)) {
         // Closed before anybody hears of it: a process must not end while the database is still closing.
         let _ = runtime.block_on(store.shutdown());
         return Err(error);
     }
     Ok(store)
+}
+
+/// Refuses a data directory that another version of the daemon wrote, whatever columns it has. What cannot be read is
+/// refused by whoever opens it. Changes nothing. Blocks.
+///
+/// # Errors
+/// [`DirectoryError::Format`].
+pub fn check_format(path: &Path) -> Result<(), DirectoryError> {
+    let record = peek(path, META, Meta::IDENTITY).ok().flatten();
+    // Every version begins with its number.
+    match record.and_then(|bytes| decode_header::<u32>(&bytes).ok()) {
+        Some((found, _)) if found != FORMAT_VERSION => {
+            Err(DirectoryError::Format { path: path.display().to_string(), found, expected: FORMAT_VERSION })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether the open directory is that of member `me` of `chain_id`.

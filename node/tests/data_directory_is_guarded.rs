@@ -379,3 +379,121 @@ fn what_is_not_there_is_a_usage_error() {
         assert_eq!(stderr(&output).trim().lines().count(), 1, "{name}: {}", stderr(&output));
     }
 }
+
+/// Makes a data directory as another version of the daemon would have left it. `whole`: with the columns of this one.
+fn of_format_one(member: &Member, whole: bool) {
+    use rorqual_node::schema::{self, Identity, META, Meta, UNDELIVERED};
+    let (chain_id, me) = {
+        let store = open(member);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let record = store.read(META, Meta::IDENTITY).await.unwrap().unwrap();
+            store.shutdown().await.unwrap();
+            let identity: Identity = rorqual_config::encoding::decode(&record).unwrap();
+            (identity.chain_id, identity.me)
+        })
+    };
+    std::fs::remove_dir_all(data(member)).unwrap();
+    let mut options = schema::options(&Default::default(), true);
+    options.columns.retain(|column| whole || column.name != UNDELIVERED.0);
+    let store = rorqual_store::Store::open(&data(member), options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let identity = rorqual_config::encoding::encode(&Identity { format: 1, chain_id, me });
+        store.write(META, Meta::IDENTITY, identity).await.unwrap();
+        store.write(META, Meta::NEVER_SIGNED, "1").await.unwrap();
+        store.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_directory_of_another_format_is_refused_with_both_numbers_and_left_as_it_is() {
+    let cluster = Cluster::prepare(4);
+    let member = &cluster.members[0];
+    let backup = cluster.path().join("backup");
+    let whole = false;
+    {
+        of_format_one(member, whole);
+        for (name, more) in [
+            ("run", &[][..]),
+            ("inspect", &[]),
+            ("verify-store", &[]),
+            ("repair", &[]),
+            ("backup", &["--output", backup.to_str().unwrap()]),
+        ] {
+            let output = command(name, member, more);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{name}, whole {whole}: {}{said}", stdout(&output));
+            assert!(said.contains("format 1") && said.contains("format 2"), "{name}, whole {whole}: {said}");
+            assert!(!said.contains("column") && !said.contains("undelivered"), "{name}, whole {whole}: {said}");
+        }
+        assert!(!data(member).join("AMNESIA").exists() && !data(member).join("lost").exists(), "it was touched");
+    }
+}
+
+#[test]
+fn what_a_repair_drops_does_not_free_the_round_of_the_newest_block() {
+    use rorqual_node::consensus::safety::{self, Found};
+    use rorqual_node::schema::{META, Meta, OWN, PAYLOAD, batch_key};
+    use rorqual_protocol::types::{BatchKey, Round, Sequence, VerifiedBlock};
+    use rorqual_store::Direction;
+
+    let mut cluster = Cluster::start(4);
+    assert!(cluster.members[0].submit_lines(&lines("before", 50)).status.success());
+    // All at once: nobody commits the newest block of node 0.
+    cluster.members.iter_mut().for_each(Member::kill);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let newest = |member: &Member| {
+        runtime.block_on(async {
+            let store = open(member);
+            let all = store.iterate(OWN, b"", b"", 1, usize::MAX, Direction::Backward).await.unwrap();
+            store.shutdown().await.unwrap();
+            VerifiedBlock::from_store(all[0].1.clone()).unwrap()
+        })
+    };
+    let named = |member: &Member| match safety::read(&data(member)).unwrap() {
+        Found::Valid { record, .. } => record.round,
+        found => panic!("{found:?}"),
+    };
+    let block = newest(&cluster.members[0]);
+    // What a power cut leaves that takes the record's newest slot, and payload of the cover that was damaged since.
+    let safety = data(&cluster.members[0]).join("SAFETY");
+    let mut record = std::fs::read(&safety).unwrap();
+    while named(&cluster.members[0]) >= block.round() {
+        let Found::Valid { record: newer, .. } = safety::parse(&record) else { panic!("no record is left") };
+        let slot = (newer.generation % 2) as usize * 4_096;
+        record[slot..slot + 4_096].fill(0);
+        std::fs::write(&safety, &record).unwrap();
+    }
+    assert!(named(&cluster.members[0]) < block.round());
+    let author = rorqual_config::AuthorityIndex(1);
+    let key = BatchKey { author, sequence: Sequence(1_000), digest: rorqual_config::Digest([7; 32]) };
+    let cover = rorqual_protocol::Cover { block: block.reference(), payload: vec![key] };
+    runtime.block_on(async {
+        let store = open(&cluster.members[0]);
+        store.write(PAYLOAD, batch_key(&key), "not what its key says").await.unwrap();
+        store.write(META, Meta::COVER, rorqual_config::encoding::encode(&cover)).await.unwrap();
+        store.shutdown().await.unwrap();
+    });
+    let output = command("repair", &cluster.members[0], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("dropped 1 damaged"), "{}", stdout(&output));
+    assert!(
+        named(&cluster.members[0]) >= block.round(),
+        "the payload is gone and nothing says that the block may have left"
+    );
+
+    cluster.members.iter_mut().for_each(Member::start);
+    cluster.wait_ready();
+    cluster.members[0].submit("after");
+    cluster.members[0].kill();
+    let kept = runtime.block_on(async {
+        let store = open(&cluster.members[0]);
+        let kept = store.read(OWN, &rorqual_node::schema::round_key(block.round())).await.unwrap();
+        store.shutdown().await.unwrap();
+        kept
+    });
+    let kept = kept.map(|bytes| VerifiedBlock::from_store(bytes).unwrap().reference());
+    assert_eq!(kept, Some(block.reference()), "another block was signed for round {}", block.round());
+    assert!(newest(&cluster.members[0]).round() > block.round() && Round(0) < block.round());
+}

@@ -234,6 +234,14 @@ fn broken_log(path: &Path) -> String {
     log_file::read_logs(path).unwrap_or_default().iter().find_map(place).unwrap_or_default()
 }
 
+/// Opens a database with the columns that it has, to read only.
+pub(crate) fn open_as_it_is(path: &Path) -> Result<DB, StoreError> {
+    let database = rocksdb::Options::default();
+    let opened =
+        DB::list_cf(&database, path).and_then(|existing| DB::open_cf_for_read_only(&database, path, existing, false));
+    opened.map_err(|error| translate(path, &error))
+}
+
 /// Opens a database of this format to read only; it must have exactly the declared columns.
 pub(crate) fn open_read_only(path: &Path, options: &Options, mode: DBRecoveryMode) -> Result<DB, StoreError> {
     let mut database = database_options(options);

@@ -42,3 +42,29 @@ impl Admission {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rorqual_config::{AuthorityIndex, Digest};
+
+    use super::*;
+    use crate::known::Names;
+    use crate::types::Round;
+
+    #[test]
+    fn a_copy_of_a_known_block_costs_a_sixteenth_of_a_new_one() {
+        let known = Known { linked: Names::new(4), suspended: Names::new(4), me: AuthorityIndex(0) };
+        let block = |round| BlockRef { round: Round(round), author: AuthorityIndex(1), digest: Digest::default() };
+        known.linked.insert(&block(7));
+        let parameters = ConsensusParameters { blocks_per_second: 1, ..ConsensusParameters::default() };
+        let now = Duration::from_secs(10);
+        let mut copies = Admission::new(known.clone(), &parameters);
+        (0..15).for_each(|_| assert_eq!(copies.judge(now, &block(7)), Verdict::Known));
+        assert!(copies.ready_at() <= now, "one token is left");
+        copies.judge(now, &block(7));
+        assert!(copies.ready_at() > now);
+        let mut new = Admission::new(known, &parameters);
+        assert_eq!(new.judge(now, &block(8)), Verdict::New);
+        assert!(new.ready_at() > now, "it took them all");
+    }
+}

@@ -209,4 +209,13 @@ mod tests {
         assert_eq!(undelivered.add(&key(4, 0), 100, true), [], "the core has limits of its own");
         assert_eq!(undelivered.bytes(), 151);
     }
+
+    #[test]
+    fn what_lies_at_the_edge_goes_and_what_lies_above_it_stays() {
+        let mut undelivered = undelivered(1, 1_000, 10);
+        undelivered.add(&key(4, 0), 1, false);
+        undelivered.add(&key(5, 0), 1, false);
+        assert_eq!(undelivered.delivered(&key(20, 0)), [key(4, 0)]);
+        assert!(undelivered.contains(&key(5, 0)) && !undelivered.contains(&key(4, 0)));
+    }
 }

@@ -46,6 +46,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     if !directory.is_dir() {
         return Err(CliError::usage(format!("there is no data directory {}", directory.display())));
     }
+    schema::check_format(&directory).map_err(|error| CliError::usage(error.to_string()))?;
     let mut facts = outside(&directory)?;
     let inside = inside(&directory);
     match &inside {

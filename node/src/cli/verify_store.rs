@@ -77,6 +77,8 @@ pub(super) fn failed(error: StoreError) -> CliError {
 
 /// Reads everything.
 pub(super) fn examine(config: &NodeConfig) -> Result<Findings, CliError> {
+    // Before anything else: what another version wrote is not damaged, and must not be repaired.
+    schema::check_format(&config.data_dir).map_err(|error| CliError::usage(error.to_string()))?;
     let options = payload_first(config);
     let identity = Summary::read(config, &options);
     if let Ok(Summary { stranger: Some(whose), .. }) = &identity {

@@ -2,6 +2,7 @@
 //!
 //! [`View`] and [`read_logs`] read without changing anything, and so does [`verify`](fn@crate::verify), which reads everything and
 //! names each damage. [`salvage`] rebuilds the database from what is intact. [`Lock`] keeps a running store away meanwhile.
+//! [`peek`] reads one record of a database that another version may have written.
 
 use std::path::Path;
 
@@ -9,10 +10,12 @@ use crate::error::StoreError;
 use crate::segments::file::SegmentFolder;
 
 mod lock;
+mod peek;
 mod salvage;
 mod view;
 
 pub use lock::{Lock, holder};
+pub use peek::peek;
 pub use salvage::salvage;
 pub use view::View;
 

@@ -62,3 +62,19 @@ fn nine_tenths(value: u64) -> u64 {
     // Of each tenth first, so that nothing overflows.
     (value / 10).saturating_mul(9).saturating_add((value % 10).saturating_mul(9) / 10)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_follows_the_lowest_median_and_its_time_stays() {
+        let mut time = CommitTime::default();
+        // Back by 500, then lower still, then on from there: nine tenths of what passes since the lowest one.
+        let times = [1_000, 500, 400, 500, 600, 300, 400].map(|median| time.advance(median));
+        assert_eq!(times, [1_000, 1_001, 1_002, 1_091, 1_181, 1_182, 1_183]);
+        assert_eq!(time.advance(1_390), 1_001 + 981, "of 1 090 since the lowest");
+        assert_eq!(time.advance(9_000), 9_000);
+        assert_eq!([8_000, 8_500].map(|median| time.advance(median)), [9_001, 9_451], "a new reference");
+    }
+}

@@ -150,3 +150,10 @@ fn the_payload_of_a_range_is_awaited_before_its_end_is_voted_for() {
     assert_eq!(stranger.core.status().solid, CommitIndex(end as u64));
     assert_eq!(stranger.core.records.take_votes(99).len(), 1);
 }
+
+#[test]
+fn an_answer_that_nobody_was_asked_for_does_not_wait_here() {
+    let (donor, mut stranger) = donor_and_stranger();
+    show(&mut stranger, range(&donor, commits(&donor, 3..=4), &[2, 3]));
+    assert_eq!((stranger.core.catch_up.waiting(), stranger.core.status().last_commit), (0, CommitIndex(0)));
+}

@@ -323,3 +323,20 @@ fn a_node_behind_what_all_its_peers_keep_stops_and_names_both_indexes() {
     let words = single.halted.expect("it halted").to_string();
     assert!(words.contains("commit 0") && words.contains("commit 51"), "{words}");
 }
+
+#[test]
+fn a_twin_of_the_block_that_is_being_written_stops_the_node() {
+    for ours in [true, false] {
+        let mut single = Single::new(0, small());
+        single.connect_all();
+        single.seal();
+        single.run_rounds(&[1, 2, 3], 2);
+        single.hold_writes = true;
+        let round = single.own_round().0;
+        let blocks: Vec<VerifiedBlock> = (1..4).map(|author| single.block(author, round, &[])).collect();
+        single.take(&blocks);
+        let block = if ours { single.own(round + 1) } else { single.twin(0, round + 1, 77) };
+        single.input(Input::Block { sender: AuthorityIndex(1), block });
+        assert_eq!(matches!(single.halted, Some(Halt::Amnesia { .. })), !ours, "{:?}", single.halted);
+    }
+}

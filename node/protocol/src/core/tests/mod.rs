@@ -1,10 +1,12 @@
 //! Whole cores.
 
+mod asking;
 mod bounds;
 mod certified;
 mod choosing;
 mod cluster;
 mod commits;
+mod covers;
 mod driver;
 mod extremes;
 mod keeping;

@@ -10,7 +10,7 @@ use super::driver::Cluster;
 use crate::core::Core;
 use crate::effect::{Cover, Halt};
 use crate::input::{Input, Recovered};
-use crate::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Round, VerifiedBlock};
+use crate::types::{BatchKey, BatchRef, BlockRef, Certificate, CommitIndex, Round, VerifiedBlock};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -386,4 +386,54 @@ fn a_disk_that_contradicts_itself_is_refused() {
     let mut garbled = cluster.recovered(0);
     garbled.snapshot.as_mut().expect("a snapshot was written").1.pop();
     refused(garbled, &cluster);
+}
+
+#[test]
+fn below_the_newest_own_block_stands_the_one_before() {
+    let (cluster, block) = stopped_while_writing();
+    let whole = cluster.recovered(0);
+    let before = own_blocks(&cluster, 0).into_iter().rev().nth(1).map(|own| own.reference());
+    let lost = fresh_payload(&cluster, &whole);
+    for recovered in [Recovered { absent: vec![lost], ..whole.clone() }, whole] {
+        let core = recover(&cluster, recovered);
+        let last = core.own.last.as_ref().map(VerifiedBlock::reference);
+        assert_eq!(last, before);
+        assert!(last.is_some_and(|last| last.round < block.round()));
+    }
+}
+
+#[test]
+fn a_stored_certificate_is_full_only_with_a_quorum() {
+    let mut cluster = busy(rules());
+    // Its last commit has no certificate yet.
+    while cluster.core(0).status().last_record <= cluster.core(0).status().highest_certified {
+        cluster.run(Duration::from_micros(100));
+    }
+    let before = cluster.core(0).status();
+    cluster.stop(0);
+    let whole = cluster.recovered(0);
+    let last = whole.commits.last().expect("commits are written all the time").commit.clone();
+    let signers = whole.certificate.clone().expect("so are certificates").signers;
+    for (count, full) in [(2, false), (3, true)] {
+        let certificate = Certificate { commit: last.header(), signers: signers[..count].to_vec() };
+        let core = recover(&cluster, Recovered { certificate: Some(certificate), ..whole.clone() });
+        let certified = core.status().highest_certified;
+        assert_eq!(certified == last.index, full, "{count} signers: {certified}, before {before:?}");
+    }
+}
+
+#[test]
+fn what_a_held_block_names_is_named_by_no_other_block() {
+    let (cluster, block) = stopped_while_writing();
+    assert!(!block.batches().is_empty());
+    let whole = cluster.recovered(0);
+    let mut core = recover(&cluster, whole.clone());
+    assert_eq!(core.own.coming().map(VerifiedBlock::reference), Some(block.reference()));
+    let again = core.batches.name(usize::MAX, u64::MAX);
+    assert!(!again.iter().any(|batch| block.batches().contains(batch)), "{again:?}");
+    // Where it never left they are to be named.
+    let lost = fresh_payload(&cluster, &whole);
+    let mut core = recover(&cluster, Recovered { absent: vec![lost], ..whole });
+    let again = core.batches.name(usize::MAX, u64::MAX);
+    assert!(block.batches().iter().all(|batch| again.contains(batch)), "{again:?}");
 }
