@@ -36,10 +36,12 @@ impl Printer {
         let printed = next.clone();
         // Not joined: at the end of the process it may wait for a reader that never reads again.
         std::thread::spawn(move || {
-            let mut result = Ok(());
-            while let (Ok(()), Some(page)) = (&result, waiting.blocking_recv()) {
-                result = print(&mut out, &page, &printed);
-            }
+            let result = loop {
+                let Some(page) = waiting.blocking_recv() else { break Ok(()) };
+                if let Err(error) = print(&mut out, &page, &printed) {
+                    break Err(error);
+                }
+            };
             drop(waiting);
             let _ = end.send(result);
         });
