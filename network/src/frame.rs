@@ -9,6 +9,8 @@ use std::io::IoSlice;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
+use crate::unfinished::Share;
+
 /// Bytes in front of every frame.
 pub const LENGTH_BYTES: usize = 4;
 
@@ -16,7 +18,7 @@ pub const LENGTH_BYTES: usize = 4;
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
 /// First allocation for a frame whose announced length is not trusted.
-const FIRST_ALLOCATION_BYTES: usize = 4 << 10;
+pub const FIRST_ALLOCATION_BYTES: usize = 4 << 10;
 
 /// Slices in one vectored write.
 const MAX_SLICES: usize = 64;
@@ -55,6 +57,8 @@ pub struct FrameReader<R> {
     /// Content bytes of the frame under way, once its length was read and checked.
     want: Option<usize>,
     received: u64,
+    /// Counts the frame under way, from its second allocation on.
+    share: Option<Share>,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -69,7 +73,27 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             body: BytesMut::new(),
             want: None,
             received: 0,
+            share: None,
         }
+    }
+
+    /// From the next frame on, memory for a frame under way beyond its first allocation is taken from this share. Whoever sets it
+    /// minds [`Share::evicted`].
+    pub fn set_share(&mut self, share: Share) {
+        self.share = Some(share);
+    }
+
+    /// Gives up the frame under way and its memory. Only [`Self::discard`] is of use afterwards.
+    pub fn forget(&mut self) {
+        self.body = BytesMut::new();
+        self.share = None;
+    }
+
+    /// Reads to the end of the stream without keeping anything.
+    pub async fn discard(&mut self) {
+        self.forget();
+        let mut scratch = [0; 1 << 10];
+        while matches!(self.inner.read(&mut scratch).await, Ok(read) if read > 0) {}
     }
 
     /// Changes the limit from the next frame on. With `trust_length`, a frame is allocated at its announced length (below the limit)
@@ -96,7 +120,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         while self.body.len() < want {
             let missing = want - self.body.len();
             if self.body.capacity() == self.body.len() {
-                self.body.reserve(missing.min(self.body.len().max(FIRST_ALLOCATION_BYTES)));
+                self.grow(missing).await;
             }
             let read = (&mut self.inner).take(missing as u64).read_buf(&mut self.body).await?;
             if read == 0 {
@@ -106,7 +130,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
         self.want = None;
         self.length_read = 0;
+        if let Some(share) = &mut self.share {
+            share.release();
+        }
         Ok(std::mem::take(&mut self.body).freeze())
+    }
+
+    /// Room for as much again as has come, and never for more than is missing.
+    async fn grow(&mut self, missing: usize) {
+        let capacity = self.body.len() + missing.min(self.body.len().max(FIRST_ALLOCATION_BYTES));
+        if let Some(share) = &mut self.share {
+            share.hold(capacity).await;
+        }
+        // Growing in place could take up to twice as much as was counted.
+        let mut grown = BytesMut::with_capacity(capacity);
+        grown.extend_from_slice(&self.body);
+        self.body = grown;
     }
 
     async fn next_length(&mut self) -> Result<usize, FrameError> {

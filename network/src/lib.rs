@@ -35,6 +35,7 @@ mod request;
 mod send;
 mod statistics;
 pub mod tls;
+pub mod unfinished;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod consensus;
 pub mod disk;
 pub mod execution;
+pub mod files;
 pub mod http;
 pub mod integrity;
 pub mod metrics;

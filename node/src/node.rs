@@ -36,6 +36,7 @@ use crate::consensus::safety::{self, Amnesia, Found, SafetyRecord};
 use crate::disk::{Disk, Monitor};
 use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
+use crate::files::ClientFiles;
 use crate::http;
 use crate::metrics::{Metrics, Stages};
 use crate::panics::Panics;
@@ -428,7 +429,8 @@ impl Commons {
         MakerSetup {
             max_bytes: parameters.batch.max_bytes as usize,
             max_delay: parameters.batch.max_delay,
-            queue_bytes: parameters.client.max_bytes_in_flight as usize,
+            // What one connection may have beyond the limit is refused at the gate of the clients, never here.
+            queue_bytes: (parameters.client.max_bytes_in_flight as usize).saturating_mul(3),
             next,
             seal_below,
             spreader: Spreader {
@@ -480,10 +482,14 @@ impl Commons {
 
     fn spawn_clients(&self, listener: TcpListener, maker: Maker, log: LogReader, view: &Arc<View>, clock: &NodeClock) {
         let commit_time = clock.source();
+        let mut parameters = self.config.parameters.client.clone();
+        let files = ClientFiles::of_process(self.committee.size() as u64, parameters.max_connections);
+        parameters.max_connections = files.connections;
         let setup = clients::ClientsSetup {
+            half_open: files.half_open,
             committee: self.committee.clone(),
             me: self.config.me,
-            parameters: self.config.parameters.client.clone(),
+            parameters,
             maker,
             log,
             store: self.store.clone(),

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::connection::Connection;
 use crate::error::ClientError;
-use crate::frames::{Hello, MAX_QUESTIONS, MAX_WAIT, NotHere, Outcome, Placed, ReadKey, Request, Response};
+use crate::frames::{Hello, MAX_QUESTIONS, MAX_WAIT, NotHere, Outcome, Placed, Purpose, ReadKey, Request, Response};
 use crate::log::LogStream;
 use crate::submission::{Submission, SubmissionId, Ticket};
 use crate::table::Table;
@@ -30,6 +30,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long [`crate::Pool`] waits for one node's receipt before it goes to the next one.
     pub attempt_timeout: Duration,
+    /// What for. With [`Purpose::Status`] only [`Client::status`] works, for a few seconds.
+    pub purpose: Purpose,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             lifetime: None,
             connect_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(5),
+            purpose: Purpose::All,
         }
     }
 }
@@ -148,7 +151,7 @@ impl Client {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| ClientError::Local(format!("no random numbers: {error}")))?;
         let table = Table::default();
-        let connection = Connection::open(address, options.connect_timeout, table.clone()).await?;
+        let connection = Connection::open_for(options.purpose, address, options.connect_timeout, table.clone()).await?;
         let questions = Arc::new(Semaphore::new(MAX_QUESTIONS));
         let nonce = u128::from_le_bytes(nonce);
         Ok(Self(Arc::new(Inner { connection, table, options, tags: AtomicU64::new(0), nonce, questions })))

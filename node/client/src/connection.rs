@@ -20,8 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::clock::CommitClock;
 use crate::error::ClientError;
 use crate::frames::{
-    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_RESPONSE_BYTES, PING_INTERVAL, Receipts, Refusal,
-    Request, Response, SILENCE,
+    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_RESPONSE_BYTES, PING_INTERVAL, Purpose, Receipts,
+    Refusal, Request, Response, SILENCE,
 };
 use crate::outbound::Outbound;
 use crate::submission::Submission;
@@ -98,8 +98,21 @@ impl Connection {
     /// # Errors
     /// [`ClientError::Unreachable`], [`ClientError::NotANode`] or [`ClientError::Turned`].
     pub async fn open(address: &str, timeout: Duration, events: impl Events) -> Result<Self, ClientError> {
+        Self::open_for(Purpose::All, address, timeout, events).await
+    }
+
+    /// The same with a purpose; with [`Purpose::Status`] there is no credit, and the node closes after a few seconds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_for(
+        purpose: Purpose,
+        address: &str,
+        timeout: Duration,
+        events: impl Events,
+    ) -> Result<Self, ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { address: address.to_owned(), reason };
-        let opened = tokio::time::timeout(timeout, greet(address)).await;
+        let opened = tokio::time::timeout(timeout, greet(address, purpose)).await;
         let (reader, writer, hello) = opened.map_err(|_| unreachable(format!("no answer within {timeout:?}")))??;
         let closed = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -271,7 +284,7 @@ impl Shared {
                 }
                 Ok(Ok((Response::Closing { reason }, _))) => return format!("the node says: {reason}"),
                 Ok(Ok((response, tail))) => events.answer(response, tail),
-                Ok(Err(error)) => return format!("the node sent what cannot be understood: {error}"),
+                Ok(Err(_)) => return "the node sent what is no answer of the client protocol of rorqual".into(),
                 Err(error) => return error.to_string(),
             }
         }
@@ -281,6 +294,7 @@ impl Shared {
 /// Connects and exchanges hellos.
 async fn greet(
     address: &str,
+    purpose: Purpose,
 ) -> Result<(FrameReader<OwnedReadHalf>, tokio::net::tcp::OwnedWriteHalf, Hello), ClientError> {
     let unreachable =
         |error: std::io::Error| ClientError::Unreachable { address: address.to_owned(), reason: error.to_string() };
@@ -289,7 +303,7 @@ async fn greet(
     stream.set_nodelay(true).map_err(unreachable)?;
     let (reader, mut writer) = stream.into_split();
     let mut reader = FrameReader::new(reader, MAX_HELLO_BYTES);
-    write_frame(&mut writer, ClientHello::frame()).await.map_err(unreachable)?;
+    write_frame(&mut writer, ClientHello::frame_for(purpose)).await.map_err(unreachable)?;
     let frame = match reader.next().await {
         Ok(frame) => frame,
         Err(FrameError::Io(error)) => return Err(unreachable(error)),

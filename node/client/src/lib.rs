@@ -33,6 +33,6 @@ pub use client::{Client, InFlight, Lookup, Options, Receipt, Value};
 pub use connection::{Connection, Events, NotSent};
 pub use error::{ClientError, Unknown};
 pub use frames::receipt::{BatchId, Outcome, Placed, Receipts, Refusal};
-pub use frames::{Hello, NotHere, ReadKey};
+pub use frames::{Hello, NotHere, Purpose, ReadKey};
 pub use log::{LogEntry, LogStream};
 pub use pool::Pool;

@@ -43,6 +43,11 @@ impl LogStream {
         self.next
     }
 
+    /// Whether the next transaction came with the last chunk: then [`Self::next`] resolves at once.
+    pub fn has_next(&self) -> bool {
+        !self.chunk.is_empty()
+    }
+
     /// The next transaction; none at the end of a log that is not followed. Dropping the future loses nothing.
     ///
     /// # Errors

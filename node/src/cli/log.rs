@@ -1,10 +1,16 @@
 //! `rorqual log`: committed transactions in order.
 
+mod printer;
+mod source;
+
 use std::io::Write;
 
 use rorqual_client::LogEntry;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
+use self::printer::{PAGE_BYTES, Page, Printer};
+use self::source::Source;
 use super::CliError;
 use super::link::{Target, block_on, failed, printable};
 
@@ -16,7 +22,7 @@ pub struct Args {
     /// The first position to print; without it, where the node's log begins
     #[arg(long, value_name = "POS")]
     from: Option<u64>,
-    /// Wait for further transactions until interrupted
+    /// Wait for further transactions, and for a node that restarts, until interrupted; then say at which position to go on
     #[arg(long)]
     follow: bool,
     /// One JSON object a line
@@ -30,7 +36,7 @@ pub struct Args {
 /// Prints the log.
 ///
 /// # Errors
-/// Where the node cannot be asked, or does not have the position.
+/// Where the node cannot be asked, or does not have the position; with the position at which it ended.
 pub fn run(args: Args) -> Result<(), CliError> {
     block_on(async {
         let client = args.target.connect().await?;
@@ -38,15 +44,61 @@ pub fn run(args: Args) -> Result<(), CliError> {
             Some(from) => from,
             None => begins(&client.status().await.map_err(failed)?),
         };
-        let mut log = client.log(from, args.follow);
-        let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
-        while let Some(entry) = log.next().await.map_err(failed)? {
-            let written = write(&mut out, &entry, &args);
-            let flushed = if args.follow { written.and_then(|()| out.flush()) } else { written };
-            flushed.map_err(|error| CliError::output(&error))?;
-        }
-        out.flush().map_err(|error| CliError::output(&error))
+        let mut source = Source::new(args.target.clone(), client, from, args.follow);
+        let printer = Printer::start(std::io::stdout(), from);
+        let outcome = if args.follow {
+            tokio::select! {
+                outcome = copy(&mut source, &printer, &args) => outcome,
+                stopped = stopped() => {
+                    stopped?;
+                    // Whoever reads may not read any more: what is printed now counts.
+                    eprintln!("rorqual: stopped at position {next}: go on with --from {next}", next = printer.next_position());
+                    return Ok(());
+                }
+            }
+        } else {
+            copy(&mut source, &printer, &args).await
+        };
+        let next = printer.next_position();
+        // A reader that has gone is the first reason.
+        printer.finish().await.map_err(|error| CliError::output(&error))?;
+        outcome.map_err(|error| match next > from {
+            true => CliError { message: format!("{error}; the log was printed up to position {next}"), ..error },
+            false => error,
+        })
     })
+}
+
+/// Copies the log until it ends, or until nobody reads.
+async fn copy(source: &mut Source, printer: &Printer, args: &Args) -> Result<(), CliError> {
+    let mut page = Page::default();
+    let outcome = loop {
+        let entry = match source.next().await {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
+        write(&mut page.bytes, &entry, args).map_err(|error| CliError::output(&error))?;
+        page.ends.push((page.bytes.len(), entry.position.saturating_add(1)));
+        let full = page.bytes.len() >= PAGE_BYTES || (args.follow && !source.has_next());
+        if full && !printer.print(std::mem::take(&mut page)).await {
+            return Ok(());
+        }
+    };
+    // The reader's absence is told by the printer.
+    let _ = printer.print(page).await;
+    outcome
+}
+
+/// Resolves when the user or the system asks to stop.
+async fn stopped() -> Result<(), CliError> {
+    let listen = |kind| signal(kind).map_err(|error| CliError::failed(format!("cannot listen for signals: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
 }
 
 /// Where the node's log begins; 0 where it does not say.

@@ -70,9 +70,19 @@ enum Command {
     Restore(restore::Args),
 }
 
+/// Says what is wrong with the command line, and ends.
+fn refuse(error: &clap::Error) -> ! {
+    let text = std::env::args_os().any(|argument| argument == "--text");
+    if text && error.kind() == clap::error::ErrorKind::UnknownArgument {
+        eprintln!("rorqual: a text that begins with a dash is given as --text=-TEXT");
+    }
+    error.exit()
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| refuse(&error));
+    let result = match arguments.command {
         Command::Keygen(args) => keygen::run(args),
         Command::Init(args) => init::run(args),
         Command::Testnet(args) => testnet::run(args),

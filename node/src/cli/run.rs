@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use super::CliError;
 use super::config::flags;
 use super::service_manager::ServiceManager;
+use crate::files::raise_limit;
 use crate::node::{Node, NodeError};
 
 /// How long tasks may take to end once the node has stopped.
@@ -36,6 +37,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = load_node(&args.config, &flags(&args.set)?, &environment())?;
     start_log(&config.parameters.log)?;
+    raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -133,8 +135,27 @@ fn start_log(log: &LogParameters) -> Result<(), CliError> {
         .map_err(|error| CliError::usage(format!("log.filter `{}` is not a filter: {error}", log.filter)))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let result = match log.format {
-        LogFormat::Text => subscriber.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => {
+            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            subscriber.with_ansi(is_coloured(terminal, std::env::var_os("NO_COLOR"))).try_init()
+        }
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
     result.map_err(|error| CliError::failed(format!("cannot start the log: {error}")))
+}
+
+/// Colours are for terminals, and for nobody who has set NO_COLOR to anything.
+fn is_coloured(terminal: bool, no_color: Option<std::ffi::OsString>) -> bool {
+    terminal && no_color.is_none_or(|value| value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_coloured;
+
+    #[test]
+    fn no_color_is_honoured() {
+        assert!(is_coloured(true, None) && is_coloured(true, Some("".into())));
+        assert!(!is_coloured(true, Some("1".into())) && !is_coloured(false, None));
+    }
 }

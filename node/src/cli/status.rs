@@ -21,7 +21,7 @@ pub struct Args {
 /// # Errors
 /// Where the node cannot be asked.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let text = block_on(async { args.target.connect().await?.status().await.map_err(failed) })?;
+    let text = block_on(async { args.target.connect_for_status().await?.status().await.map_err(failed) })?;
     let facts: Value = serde_json::from_str(&text)
         .map_err(|error| CliError::failed(format!("the node's status is not JSON: {error}")))?;
     if args.json {

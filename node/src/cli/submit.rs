@@ -19,13 +19,13 @@ use super::link::{Target, block_on, failed};
 pub struct Args {
     #[command(flatten)]
     target: Target,
-    /// One transaction: this text
+    /// One transaction: this text; one that begins with a dash is given as `--text=-TEXT`
     #[arg(long, value_name = "TEXT", group = "what")]
     text: Option<String>,
     /// One transaction: the bytes of this file
     #[arg(long, value_name = "FILE", group = "what")]
     file: Option<PathBuf>,
-    /// Every line of this file, a transaction each
+    /// Every line of this file, a transaction each, without its end (LF or CRLF)
     #[arg(long, value_name = "FILE", group = "what", conflicts_with_all = ["nonce", "deadline"])]
     lines: Option<PathBuf>,
     /// How long to wait for the receipts
@@ -59,6 +59,10 @@ pub fn run(args: Args) -> Result<(), CliError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CliError> {
+    if path == Path::new("-") {
+        let text = "`-` is not standard input here: write /dev/stdin, or ./- for a file of that name";
+        return Err(CliError::usage(text.into()));
+    }
     std::fs::read(path).map_err(|error| CliError::usage(format!("cannot read {}: {error}", path.display())))
 }
 
@@ -109,7 +113,8 @@ impl Fate {
     /// `repeated`: it had been sent before this process sent it.
     fn of(result: Result<Receipt, ClientError>, repeated: bool) -> Self {
         match result {
-            Ok(receipt) => Self::Committed(receipt),
+            // What only this process sent was applied by what it sent: that it sent it twice is nobody's concern.
+            Ok(receipt) => Self::Committed(Receipt { repeated: receipt.repeated && repeated, ..receipt }),
             Err(ClientError::Refused(Refusal::Expired)) if repeated => Self::Refused(
                 "its deadline has passed, so that it cannot be applied any more; whether it was before, the log tells \
                  (`rorqual log`)"
@@ -198,6 +203,22 @@ mod tests {
             let ticket = Ticket { nonce: [0; 16], deadline_ms };
             assert!(!until(&ticket).is_empty());
         }
+    }
+
+    #[test]
+    fn what_this_process_sent_twice_itself_is_simply_committed() {
+        let batch = rorqual_client::BatchId {
+            author: rorqual_config::AuthorityIndex(0),
+            sequence: 1,
+            digest: rorqual_config::Digest::default(),
+        };
+        let placed = rorqual_client::Placed { commit: 1, first_position: 2, batch };
+        let said = |given| match Fate::of(Ok(Receipt { placed, repeated: true }), given) {
+            Fate::Committed(receipt) => committed(&receipt),
+            _ => String::new(),
+        };
+        assert!(said(false).starts_with("committed: "), "{}", said(false));
+        assert!(said(true).starts_with("committed (already): "), "{}", said(true));
     }
 
     #[test]

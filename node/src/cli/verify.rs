@@ -34,7 +34,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).map_err(|error| CliError::usage(format!("cannot read {name}: {error}")))?;
     let bad = |reason: String| CliError::failed(format!("{name} is not a valid certificate: {reason}"));
-    let certificate: Certificate = decode(&bytes).map_err(|error| bad(error.to_string()))?;
+    let certificate: Certificate = decode(&bytes).map_err(|_| {
+        bad(format!("its {} bytes are no certificate: give a file that `rorqual certificate` wrote", bytes.len()))
+    })?;
     let stake =
         verify_certificate(&certificate, &committee, committee.quorum()).map_err(|error| bad(error.to_string()))?;
     let (commit, signers) = (&certificate.commit, certificate.signers.len());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use rorqual_client::Refusal;
 use rorqual_client::frames::{
-    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_QUESTIONS, NotHere, Request, Response, SILENCE,
-    Turned, weight,
+    ClientHello, Greeting, Hello, HelloError, MAX_HELLO_BYTES, MAX_QUESTIONS, NotHere, Purpose, Request, Response,
+    SILENCE, Turned, weight,
 };
 use rorqual_client::submission::Submission;
 use rorqual_network::frame::{FrameError, FrameReader, write_frame};
@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::Sink;
-use super::gate::{Gate, Place};
+use super::gate::Gate;
 use super::outbox::Outbox;
+use super::places::Place;
 use super::questions::{AnswerRoom, Questions};
 use super::receipts::ReceiptSlot;
 use crate::batch::{Busy, Pending};
@@ -37,6 +38,8 @@ const GRACE: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_millis(500);
 /// A client sends a ping every few seconds: where no request is complete for so long, one is made to take for ever.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection that only asks for the status may stay.
+const STATUS_TIME: Duration = Duration::from_secs(5);
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -51,6 +54,8 @@ pub struct Room {
     pub questions: Questions,
     /// Connections without a hello.
     pub half_open: Arc<HalfOpen>,
+    /// Connections that only ask for the status.
+    pub status_places: Arc<HalfOpen>,
     /// Cancelled: refuse submissions.
     pub closing: CancellationToken,
     /// Cancelled: close.
@@ -72,6 +77,9 @@ struct Connection {
     room: Room,
     outbox: Arc<Outbox>,
     asked: Arc<Semaphore>,
+    /// Refusals of questions that are not written yet.
+    refused: Arc<Semaphore>,
+    purpose: Purpose,
     answers: AnswerRoom,
     tasks: JoinSet<()>,
 }
@@ -81,7 +89,9 @@ struct Welcomed {
     reader: FrameReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     credit: u64,
-    place: Place,
+    purpose: Purpose,
+    /// None for one that only asks for the status.
+    place: Option<Place>,
 }
 
 impl Room {
@@ -101,6 +111,7 @@ impl Room {
         };
         drop(seat);
         match greeted {
+            Ok(Some(welcomed)) if welcomed.purpose == Purpose::Status => self.attend_status(welcomed, from).await,
             Ok(Some(welcomed)) => self.attend(welcomed, from).await,
             // Told why, and counted.
             Ok(None) => {}
@@ -111,32 +122,63 @@ impl Room {
         }
     }
 
+    /// The same in one of the places that are kept for the status, for a short time.
+    async fn attend_status(self, welcomed: Welcomed, from: SocketAddr) {
+        self.gate.counters.connections_status.bump();
+        let places = self.status_places.clone();
+        let (_seat, evicted) = places.enter(from.ip(), false);
+        tokio::select! {
+            () = evicted.cancelled() => debug!(%from, "a connection that asks for the status was closed for a newer one"),
+            _ = tokio::time::timeout(STATUS_TIME, self.attend(welcomed, from)) => {}
+        }
+    }
+
     /// From the welcome to the end.
     async fn attend(self, welcomed: Welcomed, from: SocketAddr) {
-        let Welcomed { mut reader, writer, credit, place } = welcomed;
+        let Welcomed { mut reader, writer, credit, purpose, place } = welcomed;
         self.gate.counters.connections_accepted.bump();
-        let outbox = Arc::new(Outbox::new(self.gate.clone(), credit));
+        let share = self.gate.unfinished.share();
+        let unfinished = share.evicted();
+        reader.set_share(share);
+        let occupant = place.as_ref().map(|place| place.occupant.clone());
+        let idle = occupant.as_ref().map_or_else(CancellationToken::new, |occupant| occupant.evicted.clone());
+        let outbox = Arc::new(Outbox::new(self.gate.clone(), credit, occupant));
         let (finished, failed) = (CancellationToken::new(), CancellationToken::new());
         let writing = tokio::spawn(write(outbox.clone(), writer, finished.clone(), failed.clone(), self.gate.clone()));
         let mut connection = Connection {
             asked: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            refused: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            purpose,
             answers: AnswerRoom::new(&self.gate),
             tasks: JoinSet::new(),
             outbox: outbox.clone(),
             room: self,
         };
-        let end = connection.read(&mut reader, &failed).await;
+        let gate = connection.room.gate.clone();
+        let end = tokio::select! {
+            end = connection.read(&mut reader, &failed) => end,
+            () = unfinished.cancelled() => {
+                gate.counters.closed_unfinished.bump();
+                End::Broke("its request was unfinished for longest when memory for unfinished requests ran out".into())
+            }
+            () = idle.cancelled() => {
+                gate.counters.closed_idle.bump();
+                End::Broke("it asked for nothing for a while, and all places were taken: connect again when needed".into())
+            }
+        };
+        // Others may wait for the memory.
+        reader.forget();
         connection.tasks.abort_all();
         match end {
             End::Gone(reason) => debug!(%from, %reason, "a client has gone"),
             End::Broke(reason) => {
                 debug!(%from, %reason, "a client connection is closed");
-                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new());
+                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new(), None);
             }
             End::Stopping => {
                 let _ = tokio::time::timeout(GRACE, outbox.drained()).await;
                 let reason = "it is shutting down".to_owned();
-                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new());
+                outbox.answer(Response::Closing { reason }.frame(Bytes::new()), Vec::new(), None);
             }
         }
         finished.cancel();
@@ -153,8 +195,8 @@ impl Room {
         let (reader, writer) = stream.into_split();
         let mut reader = FrameReader::new(reader, MAX_HELLO_BYTES);
         let hello = reader.next().await.map_err(|_| HelloError::Foreign).and_then(|frame| ClientHello::check(&frame));
-        match hello {
-            Ok(()) => {}
+        let purpose = match hello {
+            Ok(purpose) => purpose,
             Err(HelloError::Foreign) => {
                 counters.connections_refused_hello.bump();
                 return None;
@@ -163,32 +205,36 @@ impl Room {
                 counters.connections_refused_hello.bump();
                 return turn_away(reader, writer, Turned::Version).await;
             }
-        }
+        };
         if self.closing.is_cancelled() {
             counters.connections_refused_stopping.bump();
             return turn_away(reader, writer, Turned::ShuttingDown).await;
+        }
+        if purpose == Purpose::Status {
+            return self.welcome(reader, writer, purpose, None).await.ok();
         }
         let Some(place) = self.gate.enter() else {
             counters.connections_refused_full.bump();
             let limit = self.gate.max_connections();
             return turn_away(reader, writer, Turned::Full { limit }).await;
         };
-        self.welcome(reader, writer, place).await.ok()
+        self.welcome(reader, writer, purpose, Some(place)).await.ok()
     }
 
     async fn welcome(
         &self,
         mut reader: FrameReader<OwnedReadHalf>,
         mut writer: OwnedWriteHalf,
-        place: Place,
+        purpose: Purpose,
+        place: Option<Place>,
     ) -> std::io::Result<Welcomed> {
-        let credit = self.gate.window();
+        let credit = if purpose == Purpose::Status { 0 } else { self.gate.window() };
         let commit_time_ms = self.gate.commit_time_ms();
         let hello = Hello { credit_bytes: credit, commit_time_ms, ..self.gate.facts().clone() };
         write_frame(&mut writer, Greeting::Welcome(hello).frame()).await?;
-        // A frame is allocated at its announced length: at most one of this size a connection.
-        reader.set_limit(self.gate.request_limit(), true);
-        Ok(Welcomed { reader, writer, credit, place })
+        // What a stranger announces is not believed: memory grows with what has come.
+        reader.set_limit(self.gate.request_limit(), false);
+        Ok(Welcomed { reader, writer, credit, purpose, place })
     }
 }
 
@@ -249,8 +295,17 @@ impl Connection {
     fn request(&mut self, frame: &Bytes) -> Result<(), End> {
         let (request, tail) = Request::parse(frame).map_err(|error| {
             self.room.gate.counters.closed_malformed.bump();
-            End::Broke(error.to_string())
+            // What the codec says is for whoever wrote the client, and names types of this program.
+            debug!(%error, "a client sent what is no request");
+            End::Broke("it sent what is no request of the client protocol of rorqual".into())
         })?;
+        if self.purpose == Purpose::Status && !matches!(request, Request::Status { .. } | Request::Ping) {
+            self.room.gate.counters.closed_malformed.bump();
+            return Err(End::Broke("it said that it only asks for the status, and asked for something else".into()));
+        }
+        if request != Request::Ping {
+            self.outbox.touch();
+        }
         match request {
             Request::Submit { tag, ticket, ends } => self.submit(tag, Submission { ticket, ends, bytes: tail }),
             Request::Ping => {
@@ -268,13 +323,13 @@ impl Connection {
     fn submit(&mut self, tag: u64, submission: Submission) -> Result<(), End> {
         let gate = &self.room.gate;
         let weight = weight(&submission);
-        if !self.outbox.charge(weight) {
+        let Some(mine) = self.outbox.charge(weight) else {
             gate.counters.closed_credit.bump();
             return Err(End::Broke("it sent more than it has credit for".into()));
-        }
+        };
         gate.counters.submissions.bump();
         gate.counters.transactions.add(submission.count() as u64);
-        let has_room = gate.take(weight);
+        let has_room = gate.take(weight, mine);
         let slot = ReceiptSlot::new(self.outbox.clone(), tag, weight);
         if let Err(refusal) = gate.facts().check(&submission) {
             slot.refuse(refusal);
@@ -295,16 +350,25 @@ impl Connection {
     fn question(&mut self, tag: u64, request: Request) -> Result<(), End> {
         self.room.gate.counters.questions.bump();
         let Ok(permit) = self.asked.clone().try_acquire_owned() else {
-            // Our client never asks so much; one that does cannot pile up refusals either.
-            let reason = NotHere::TooMany { limit: MAX_QUESTIONS as u64 };
-            return Err(End::Broke(reason.to_string()));
+            return self.refuse_question(tag);
         };
         let (questions, answers, outbox) = (self.room.questions.clone(), self.answers.clone(), self.outbox.clone());
         self.tasks.spawn(async move {
-            let (parts, mut permits) = questions.answer(tag, request, &answers).await;
-            permits.push(permit);
-            outbox.answer(parts, permits);
+            let (parts, room) = questions.answer(tag, request, &answers).await;
+            outbox.answer(parts, room, Some(permit));
         });
+        Ok(())
+    }
+
+    /// Our client never asks so much. One that does is told so, and cannot pile up refusals either.
+    fn refuse_question(&self, tag: u64) -> Result<(), End> {
+        self.room.gate.counters.refused_questions.bump();
+        let reason = NotHere::TooMany { limit: MAX_QUESTIONS as u64 };
+        let Ok(permit) = self.refused.clone().try_acquire_owned() else {
+            self.room.gate.counters.closed_questions.bump();
+            return Err(End::Broke(reason.to_string()));
+        };
+        self.outbox.answer(Response::NotHere { tag, reason }.frame(Bytes::new()), vec![permit], None);
         Ok(())
     }
 }
@@ -327,7 +391,6 @@ async fn write(
 
 /// Reads on for a while without listening: closing with unread bytes could take the last words away from the client.
 async fn linger<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) {
-    let discard = async { while reader.next().await.is_ok() {} };
     // Whoever does not close in time is cut off.
-    let _ = tokio::time::timeout(LINGER, discard).await;
+    let _ = tokio::time::timeout(LINGER, reader.discard()).await;
 }

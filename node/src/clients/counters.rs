@@ -61,6 +61,14 @@ counters! {
     closed_credit,
     /// Connections closed because nothing came, or nothing could be written.
     closed_silent,
+    /// Connections closed because they asked on and on beyond the limit of questions.
+    closed_questions,
+    /// Connections closed because their request was unfinished for longest when memory for such ran out.
+    closed_unfinished,
+    /// Connections closed because they were idle for longest when all places were taken.
+    closed_idle,
+    /// Connections that only ask for the status, in the places kept for that.
+    connections_status,
     /// Connections that the system could not give.
     accept_errors,
     /// Submissions that came.
@@ -69,6 +77,8 @@ counters! {
     transactions,
     /// Questions that came.
     questions,
+    /// Refused: questions beyond the limit of one connection.
+    refused_questions,
     /// Receipts: applied now.
     receipts_committed,
     /// Receipts: applied before.

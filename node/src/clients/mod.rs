@@ -10,13 +10,18 @@
 //! | connections | `client.max_connections` | the next one is told so and closed |
 //! | connections that have not said hello, or are told why not | 256 | the oldest of the address with most of them is closed |
 //! | time to say hello | 5 s | closed |
+//! | connections that only ask for the status | 8 more, each for 5 s | the oldest of the address with most of them is closed |
+//! | places taken by idle connections (15 s without a question) | | where all are taken, the one idle for longest is closed |
 //! | a request under way | one of 1 MiB (or of the largest submission) a connection; 60 s | closed, with the reason |
+//! | requests under way of all | 64 MiB beyond 4 KiB each, as far as they have come | those unfinished for longest are closed |
 //! | weight in flight of one connection | its credit: at most `client.max_bytes_per_connection` | more closes the connection |
-//! | weight in flight of all | `client.max_bytes_in_flight` | submissions are refused as overloaded |
-//! | questions of one connection | 64, which the client library keeps to | closed, with the reason |
+//! | weight in flight of all | `client.max_bytes_in_flight`; beyond it each connection still has its share, at least 64 KiB | submissions are refused as overloaded |
+//! | questions of one connection | 64, which the client library keeps to | refused and counted; 64 refusals unread: closed, with the reason |
+//! | questions of all that wait for a position | 16 384, woken when theirs is reached | the one for the highest position is answered "not yet" |
+//! | reads of the log at work | 8 | they wait |
 //! | answers of one connection not written yet | 4 MiB, or one batch | its questions wait |
 //! | answers of all connections not written yet | 128 MiB | questions wait |
-//! | a write that makes no end | 60 s | closed |
+//! | a write that makes no end | 60 s; 5 s where room for answers runs short | closed |
 //! | silence (clients send pings) | 20 s | closed |
 
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -26,10 +31,12 @@ mod counters;
 mod gate;
 mod listener;
 mod outbox;
+mod places;
 mod questions;
 pub mod receipts;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,11 +53,14 @@ use self::connection::Room;
 use self::gate::Gate;
 use self::questions::Questions;
 use self::receipts::Receipts;
+use self::waits::LogWaits;
 use crate::batch::{Busy, Maker, Pending};
 use crate::execution::log::LogReader;
 
 /// Connections without a hello, at once.
-const MAX_HALF_OPEN: usize = 256;
+pub const MAX_HALF_OPEN: usize = 256;
+/// Connections that only ask for the status, beside all others.
+pub const STATUS_PLACES: usize = 8;
 
 /// What the room is made of.
 pub struct ClientsSetup {
@@ -58,8 +68,10 @@ pub struct ClientsSetup {
     pub committee: Arc<Committee>,
     /// Who this node is.
     pub me: AuthorityIndex,
-    /// Limits.
+    /// Limits; of connections as many as there are files for.
     pub parameters: ClientParameters,
+    /// Connections without a hello, at once.
+    pub half_open: usize,
     /// Takes submissions.
     pub maker: Maker,
     /// Answers questions about the log.
@@ -108,12 +120,20 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 /// Takes connections until `shutdown` is cancelled; then receipts that are there are written, and every connection closes.
 pub fn spawn(setup: ClientsSetup, listener: TcpListener, shutdown: CancellationToken) -> ClientsHandle {
     let gate = Arc::new(Gate::new(&setup.committee, setup.me, &setup.parameters, setup.commit_time));
-    let questions = Questions { log: setup.log, store: setup.store, status: setup.status, stopping: shutdown.clone() };
+    let questions = Questions {
+        waits: LogWaits::spawn(setup.log.subscribe()),
+        reads: gate.reads.clone(),
+        log: setup.log,
+        store: setup.store,
+        status: setup.status,
+        stopping: shutdown.clone(),
+    };
     let room = Room {
         gate: gate.clone(),
         sink: Arc::new(setup.maker),
         questions,
-        half_open: Arc::new(HalfOpen::new(MAX_HALF_OPEN)),
+        half_open: Arc::new(HalfOpen::new(setup.half_open)),
+        status_places: Arc::new(HalfOpen::new(STATUS_PLACES)),
         closing: setup.closing,
         stopping: shutdown,
     };

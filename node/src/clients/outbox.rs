@@ -16,19 +16,31 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::Gate;
+use super::places::Occupant;
 
 /// Receipts in one frame.
 const RECEIPTS: usize = 4_096;
 /// Longest write of what was taken at once.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same while room for answers runs short.
+const SHORT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an answer holds until it is written.
 pub type Permits = Vec<OwnedSemaphorePermit>;
 
+/// A frame that answers a question, or says why not.
+struct Answer {
+    parts: [Bytes; 2],
+    /// Held until it is written.
+    room: Permits,
+    /// The question's place. Free again *before* the answer is written: a client that has got it may ask the next one at once.
+    asked: Option<OwnedSemaphorePermit>,
+}
+
 #[derive(Default)]
 struct State {
     receipts: Vec<(u64, Outcome)>,
-    answers: Vec<([Bytes; 2], Permits)>,
+    answers: Vec<Answer>,
     /// The client waits to hear of credit or commit time.
     credit_due: bool,
     /// Weight that came since the start.
@@ -44,16 +56,24 @@ struct State {
 /// One connection's way out. Shared by its reader, its writer, and every submission of it that waits for a receipt.
 pub struct Outbox {
     gate: Arc<Gate>,
+    occupant: Option<Arc<Occupant>>,
     state: Mutex<State>,
     wake: Notify,
     drained: Notify,
 }
 
 impl Outbox {
-    /// For a client that was told of `credit`.
-    pub fn new(gate: Arc<Gate>, credit: u64) -> Self {
+    /// For a client that was told of `credit`; whoever has a place.
+    pub fn new(gate: Arc<Gate>, credit: u64, occupant: Option<Arc<Occupant>>) -> Self {
         let state = State { told: credit, ..State::default() };
-        Self { gate, state: Mutex::new(state), wake: Notify::new(), drained: Notify::new() }
+        Self { gate, occupant, state: Mutex::new(state), wake: Notify::new(), drained: Notify::new() }
+    }
+
+    /// Something was asked or answered: the client is not idle.
+    pub fn touch(&self) {
+        if let Some(occupant) = &self.occupant {
+            occupant.touch();
+        }
     }
 
     /// The gate it counts at.
@@ -65,15 +85,23 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a submission in; false if the client had no credit for it, and nothing was counted.
-    pub fn charge(&self, weight: u64) -> bool {
+    /// Counts a submission in, and says how much is in flight with it; none if the client had no credit for it, and nothing was
+    /// counted.
+    pub fn charge(&self, weight: u64) -> Option<u64> {
         let mut state = self.lock();
         let sent = state.sent.saturating_add(weight);
-        let within = sent <= state.told;
-        if within {
-            state.sent = sent;
+        if sent > state.told {
+            return None;
         }
-        within
+        state.sent = sent;
+        self.tell_in_flight(&state);
+        Some(state.in_flight())
+    }
+
+    fn tell_in_flight(&self, state: &State) {
+        if let Some(occupant) = &self.occupant {
+            occupant.set_in_flight(state.in_flight());
+        }
     }
 
     /// Counts a submission out, with its receipt if there is one.
@@ -83,6 +111,7 @@ impl Outbox {
             let mut state = self.lock();
             let wake = state.is_idle();
             state.answered = state.answered.saturating_add(weight);
+            self.tell_in_flight(&state);
             match receipt {
                 Some(receipt) if !state.closed => state.receipts.push(receipt),
                 _ => state.credit_due = true,
@@ -97,9 +126,9 @@ impl Outbox {
         }
     }
 
-    /// Adds an answer.
-    pub fn answer(&self, parts: [Bytes; 2], permits: Permits) {
-        self.lock().answers.push((parts, permits));
+    /// Adds an answer. `room` is held until it is written, `asked` until it is about to be.
+    pub fn answer(&self, parts: [Bytes; 2], room: Permits, asked: Option<OwnedSemaphorePermit>) {
+        self.lock().answers.push(Answer { parts, room, asked });
         self.wake.notify_one();
     }
 
@@ -115,10 +144,7 @@ impl Outbox {
             let drained = self.drained.notified();
             tokio::pin!(drained);
             drained.as_mut().enable();
-            let in_flight = {
-                let state = self.lock();
-                state.sent.saturating_sub(state.answered)
-            };
+            let in_flight = self.lock().in_flight();
             if in_flight == 0 {
                 return;
             }
@@ -145,8 +171,9 @@ impl Outbox {
             let finishing = finished.is_cancelled();
             let permits = self.take(&mut frames);
             if !frames.is_empty() {
-                tokio::time::timeout(WRITE_TIMEOUT, frames.write_to(stream)).await??;
+                self.write_frames(&mut frames, stream).await?;
                 drop(permits);
+                self.touch();
                 continue;
             }
             if finishing {
@@ -155,6 +182,21 @@ impl Outbox {
             tokio::select! {
                 () = self.wake.notified() => {}
                 () = finished.cancelled() => {}
+            }
+        }
+    }
+
+    /// Writes what was taken, or gives up: sooner where others wait for the room.
+    async fn write_frames(&self, frames: &mut FrameBatch, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let began = tokio::time::Instant::now();
+        let mut writing = std::pin::pin!(frames.write_to(stream));
+        loop {
+            match tokio::time::timeout(SHORT_WRITE_TIMEOUT, &mut writing).await {
+                Ok(written) => return written,
+                Err(_) if began.elapsed() >= WRITE_TIMEOUT || self.gate.is_short_of_answers() => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                Err(_) => {}
             }
         }
     }
@@ -183,15 +225,21 @@ impl Outbox {
         if credit_due && receipts.is_empty() {
             frames.push(&[], Response::Credit { commit_time_ms, credit_bytes }.frame(Bytes::new()));
         }
-        let push = |(parts, permits)| {
+        let push = |Answer { parts, room, asked }| {
             frames.push(&[], parts);
-            permits
+            drop(asked);
+            room
         };
         answers.into_iter().map(push).collect()
     }
 }
 
 impl State {
+    /// Weight that was not answered.
+    fn in_flight(&self) -> u64 {
+        self.sent.saturating_sub(self.answered)
+    }
+
     /// Whether there is nothing to write.
     fn is_idle(&self) -> bool {
         self.receipts.is_empty() && self.answers.is_empty() && !self.credit_due

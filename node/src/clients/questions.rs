@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Gate;
 use super::outbox::Permits;
 use super::receipts::batch_id;
+use super::waits::LogWaits;
 use crate::execution::log::{LogEntry, LogError, LogReader};
 use crate::schema;
 
@@ -38,6 +39,10 @@ pub struct Questions {
     pub store: Store,
     /// What the node is doing.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Who waits for which position.
+    pub waits: LogWaits,
+    /// Turns to read the log; see [`Gate::reads`].
+    pub reads: Arc<Semaphore>,
     /// Cancelled: nothing certain can be said any more.
     pub stopping: CancellationToken,
 }
@@ -121,14 +126,6 @@ impl Questions {
         Ok((Response::Located { tag, placed, as_of_ms }, Bytes::new(), Vec::new()))
     }
 
-    /// Waits until the log reaches beyond a position, or the deadline.
-    async fn reached(&self, position: u64, deadline: Instant) {
-        let mut applied = self.log.subscribe();
-        let reached = applied.wait_for(|state| state.next_position > position);
-        // Too late, or the node is stopping: the read that follows says what is there.
-        let _ = tokio::time::timeout_at(deadline, reached).await;
-    }
-
     async fn transaction(
         &self,
         tag: u64,
@@ -136,8 +133,9 @@ impl Questions {
         deadline: Instant,
         room: &AnswerRoom,
     ) -> Result<Found, NotHere> {
-        self.reached(position, deadline).await;
+        self.waits.reached(position, deadline).await;
         let permits = room.take(room.max_batch_kib).await;
+        let _turn = self.reads.acquire().await;
         let entry = self.log.read(position).await.map_err(|error| self.not_here(error))?;
         let (commit, batch) = (entry.commit.0, batch_id(&entry.batch));
         Ok((Response::Transaction { tag, position, commit, batch }, entry.bytes, permits))
@@ -170,8 +168,10 @@ impl Questions {
         deadline: Instant,
         room: &AnswerRoom,
     ) -> Result<Found, NotHere> {
-        self.reached(from, deadline).await;
+        self.waits.reached(from, deadline).await;
         let permits = room.take(room.max_batch_kib.saturating_add((CHUNK_BYTES >> 10) as u64)).await;
+        // Held while reading and never while waiting for the client.
+        let _turn = self.reads.acquire().await;
         let entries = match self.log.range(from, max_count.clamp(1, CHUNK_ENTRIES), CHUNK_BYTES).await {
             Ok(entries) => entries,
             Err(LogError::NotYet { .. }) => Vec::new(),

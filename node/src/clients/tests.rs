@@ -27,7 +27,8 @@ use tokio_util::task::TaskTracker;
 use super::connection::Room;
 use super::gate::Gate;
 use super::questions::Questions;
-use super::{MAX_HALF_OPEN, Sink, listener};
+use super::waits::LogWaits;
+use super::{MAX_HALF_OPEN, STATUS_PLACES, Sink, listener};
 use crate::batch::{Busy, Pending};
 use crate::execution::log::{AppliedState, LogReader};
 use crate::schema;
@@ -133,8 +134,16 @@ impl Stand {
         let room = Room {
             gate: gate.clone(),
             sink: sink.clone(),
-            questions: Questions { log, store: store.clone(), status, stopping: stopping.clone() },
+            questions: Questions {
+                waits: LogWaits::spawn(log.subscribe()),
+                reads: gate.reads.clone(),
+                log,
+                store: store.clone(),
+                status,
+                stopping: stopping.clone(),
+            },
             half_open: Arc::new(HalfOpen::new(MAX_HALF_OPEN)),
+            status_places: Arc::new(HalfOpen::new(STATUS_PLACES)),
             closing: closing.clone(),
             stopping: stopping.clone(),
         };

@@ -20,6 +20,19 @@ pub struct ClientHello {
     pub version: u32,
 }
 
+/// What a client connects for. It may follow the version in its hello, as one byte; nothing there: everything.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Purpose {
+    /// Everything.
+    #[default]
+    All,
+    /// The status alone, at once and for a short time: a node keeps a few places for that when all others are taken.
+    Status,
+}
+
+/// The byte that says [`Purpose::Status`].
+const STATUS: u8 = 1;
+
 /// Why a first frame is not to be answered, or its answer not to be believed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HelloError {
@@ -37,15 +50,25 @@ pub enum HelloError {
 impl ClientHello {
     /// The frame to send.
     pub fn frame() -> Bytes {
-        encode(&Self { magic: MAGIC, version: PROTOCOL_VERSION }).into()
+        Self::frame_for(Purpose::All)
     }
 
-    /// Reads a client's first frame. What follows the version belongs to later versions.
+    /// The same with a purpose.
+    pub fn frame_for(purpose: Purpose) -> Bytes {
+        let mut frame = encode(&Self { magic: MAGIC, version: PROTOCOL_VERSION });
+        if purpose == Purpose::Status {
+            frame.push(STATUS);
+        }
+        frame.into()
+    }
+
+    /// Reads a client's first frame. What follows the purpose belongs to later versions.
     ///
     /// # Errors
     /// [`HelloError`].
-    pub fn check(frame: &Bytes) -> Result<(), HelloError> {
-        prefix(frame).map(|_| ())
+    pub fn check(frame: &Bytes) -> Result<Purpose, HelloError> {
+        let rest = prefix(frame)?;
+        Ok(if rest.first() == Some(&STATUS) { Purpose::Status } else { Purpose::All })
     }
 }
 
@@ -74,7 +97,9 @@ pub enum Greeting {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, thiserror::Error)]
 pub enum Turned {
     /// As many connections as its limit allows.
-    #[error("it has {limit} client connections, which is its limit (client.max_connections)")]
+    #[error(
+        "it has {limit} client connections, which is its limit (client.max_connections, or what its limit of open files leaves)"
+    )]
     Full {
         /// The limit.
         limit: u64,

@@ -12,8 +12,12 @@
 //! The header has exactly one encoding ([`rorqual_config::encoding`]); payload never passes through the codec.
 //!
 //! **Credit.** The welcome says how much *weight* ([`weight`]) the client may send on this connection; every frame with receipts
-//! and every answer to a ping says it anew. It counts from the start of the connection and never shrinks. Whoever sends more is
-//! refused as overloaded.
+//! and every answer to a ping says it anew. It counts from the start of the connection, and the total never shrinks; what is left of
+//! it does, as it is used, where more clients have come. Whoever sends more is cut off. A submission within credit may be refused as
+//! overloaded where all clients together have too much in flight and this one more than its share.
+//!
+//! **Questions.** A client that has at most [`MAX_QUESTIONS`] without an answer is never refused one. Beyond that each is answered as
+//! [`NotHere::TooMany`]; whoever does not read these either is cut off.
 //!
 //! **Signs of life.** A client sends a ping every [`PING_INTERVAL`]; a side that has heard nothing for [`SILENCE`] may close.
 
@@ -29,7 +33,7 @@ use std::time::Duration;
 use crate::content::{EMPTY_BYTES, table_bytes};
 use crate::submission::Submission;
 
-pub use hello::{ClientHello, Greeting, Hello, HelloError, Turned};
+pub use hello::{ClientHello, Greeting, Hello, HelloError, Purpose, Turned};
 pub use receipt::{BatchId, Outcome, Placed, Receipts, Refusal};
 pub use request::{ReadKey, Request};
 pub use response::{LogRun, NotHere, Response};

@@ -26,9 +26,18 @@ const IN_FLIGHT: usize = 1_024;
 /// Lines without a receipt that are described one by one; the others are counted.
 const DESCRIBED: usize = 2 * IN_FLIGHT;
 
-/// The lines of a file; an end of line at the end of the file begins no further line.
+/// The lines of a file without their ends, LF or CRLF; an end of line at the end of the file begins no further line. A CR anywhere
+/// else belongs to its line.
 pub fn split(content: &[u8]) -> Vec<Bytes> {
-    let mut lines: Vec<Bytes> = content.split(|byte| *byte == b'\n').map(Bytes::copy_from_slice).collect();
+    let ended = content.ends_with(b"\n");
+    let mut lines: Vec<&[u8]> = content.split(|byte| *byte == b'\n').collect();
+    let last = lines.len().saturating_sub(1);
+    for (number, line) in lines.iter_mut().enumerate() {
+        if number < last || ended {
+            *line = line.strip_suffix(b"\r").unwrap_or(line);
+        }
+    }
+    let mut lines: Vec<Bytes> = lines.into_iter().map(Bytes::copy_from_slice).collect();
     if lines.last().is_some_and(Bytes::is_empty) {
         lines.pop();
     }
@@ -100,7 +109,7 @@ async fn settle(line: Line, started: Result<InFlight, ClientError>, pool: Arc<Po
         Err(error) => Err(error),
     };
     let fate = match first {
-        Ok(receipt) => Fate::Committed(receipt),
+        Ok(receipt) => Fate::of(Ok(receipt), false),
         Err(ClientError::Refused(refusal)) if !refusal.is_temporary() => Fate::Refused(refusal.to_string()),
         // Not applied by what was sent: only what comes now can leave it unknown.
         Err(error @ ClientError::Refused(_)) => again(&pool, &line.submission, until, error, false).await,
@@ -115,12 +124,17 @@ async fn again(pool: &Pool, submission: &Submission, until: Instant, first: Clie
     match left.is_zero() {
         true if unknown => Fate::Unknown(first.to_string()),
         true => Fate::NotSent(first.to_string()),
-        false => match Fate::of(pool.submit(submission, left).await, unknown) {
+        false => match Fate::of(only_ours(pool.submit(submission, left).await), unknown) {
             // It may have been applied by what was sent first.
             Fate::Refused(reason) if unknown => Fate::Unknown(reason),
             fate => fate,
         },
     }
+}
+
+/// Tickets of lines are new: nobody else has sent them.
+fn only_ours(result: Result<Receipt, ClientError>) -> Result<Receipt, ClientError> {
+    result.map(|receipt| Receipt { repeated: false, ..receipt })
 }
 
 /// Prints what became of lines, and counts.
@@ -200,6 +214,7 @@ mod tests {
         };
         assert_eq!(texts("a\n\nb\n"), ["a", "", "b"]);
         assert_eq!(texts("a\nb"), ["a", "b"]);
+        assert_eq!(texts("a\r\n\r\nb\rc\r\nd\r"), ["a", "", "b\rc", "d\r"]);
         assert!(texts("").is_empty());
     }
 }

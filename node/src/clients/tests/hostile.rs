@@ -1,7 +1,7 @@
 //! Clients that keep no rule: closed in bounded time, at bounded cost, with the reason, and counted; the others go on.
 
 use rorqual_client::Refusal;
-use rorqual_client::frames::{MAX_QUESTIONS, ReadKey};
+use rorqual_client::frames::{MAX_QUESTIONS, NotHere, ReadKey};
 use rorqual_client::submission::Ticket;
 use rorqual_protocol::types::range::LIMIT;
 use rorqual_protocol::types::{BatchKey, Sequence};
@@ -158,8 +158,8 @@ async fn a_write_that_makes_no_end_is_given_up() {
         let parameters = ClientParameters::default();
         Arc::new(Gate::new(&committee(), AuthorityIndex(0), &parameters, Arc::new(|| COMMIT_TIME_MS)))
     };
-    let outbox = super::super::outbox::Outbox::new(stand_gate, 1 << 20);
-    outbox.answer([Bytes::from(vec![0; 1 << 20]), Bytes::new()], Vec::new());
+    let outbox = super::super::outbox::Outbox::new(stand_gate, 1 << 20, None);
+    outbox.answer([Bytes::from(vec![0; 1 << 20]), Bytes::new()], Vec::new(), None);
     // Far less fits than is written, and nobody reads.
     let (mut near, _far) = tokio::io::duplex(1_024);
     let error = outbox.write(&mut near, &CancellationToken::new()).await.unwrap_err();
@@ -167,14 +167,40 @@ async fn a_write_that_makes_no_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn too_many_questions_are_closed_with_the_reason() {
+async fn a_question_beyond_the_limit_is_refused_by_name_and_counted() {
     let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
     let mut raw = Raw::connect(stand.address).await;
     for tag in 0..=MAX_QUESTIONS as u64 {
         raw.say(Request::Read { tag, what: ReadKey::Position(LIMIT - 1), wait_ms: u64::MAX }.frame()).await;
     }
-    let words = raw.last_words().await;
-    assert!(words.contains("too many questions") && words.contains("64"), "{words}");
+    let (response, _) = raw.next().await.unwrap();
+    let limit = MAX_QUESTIONS as u64;
+    assert_eq!(response, Response::NotHere { tag: limit, reason: NotHere::TooMany { limit } });
+    assert_eq!(stand.count("refused_questions"), 1);
+    raw.submit(1, 1).await;
+    assert!(matches!(raw.next().await, Ok((Response::Receipts(_), _))), "the connection stands");
+}
+
+#[tokio::test]
+async fn requests_that_are_never_finished_share_one_bound() {
+    let stand = Stand::start(ClientParameters::default(), Habit::Commit).await;
+    let half = Bytes::from(vec![0; 600 << 10]);
+    let mut strangers = Vec::new();
+    for _ in 0..150 {
+        let mut raw = Raw::connect(stand.address).await;
+        raw.writer.write_all(&(1u32 << 20).to_le_bytes()).await.unwrap();
+        raw.writer.write_all(&half).await.unwrap();
+        assert!(stand.gate.unfinished.used() <= 64 << 20);
+        strangers.push(raw);
+    }
+    until(|| stand.count("closed_unfinished") > 0).await;
+    let words = strangers[0].last_words().await;
+    assert!(words.contains("unfinished for longest"), "{words}");
+    let mut honest = Raw::connect(stand.address).await;
+    honest.submit(1, 100_000).await;
+    assert!(matches!(honest.next().await, Ok((Response::Receipts(_), _))));
+    drop(strangers);
+    until(|| stand.gate.unfinished.used() == 0).await;
 }
 
 #[tokio::test]
