@@ -1,7 +1,7 @@
 //! `rorqual backup`: a copy of a node's data, of one moment, while it runs or while it does not.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::CliError;
 use super::config::Source;
 use super::error::print;
 use super::link::block_on;
-use crate::backup;
-use crate::disk;
+use crate::logging::tell;
+use crate::{backup, control, disk};
 use crate::schema::{self, DirectoryError};
 
-/// A copy on the same filesystem is hard links; on another one it is the data.
-const PATIENCE: Duration = Duration::from_secs(3_600);
+/// A node that copies says so each second.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// Arguments of `rorqual backup`.
 #[derive(clap::Args)]
@@ -38,7 +38,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let config = args.source.load()??;
     let output = std::path::absolute(&args.output).map_err(|error| CliError::usage(error.to_string()))?;
     let how = match offline(&config, &output) {
-        Err(Offline::Running) => online(config.parameters.listen.http, &output).map(|()| "by the running node"),
+        Err(Offline::Running) => online(&config.data_dir, &output).map(|()| "by the running node"),
         Err(Offline::Failed(error)) => Err(error),
         Ok(()) => Ok("of the stopped node"),
     }?;
@@ -65,37 +65,43 @@ fn offline(config: &NodeConfig, output: &Path) -> Result<(), Offline> {
         Err(error) => return Err(Offline::Failed(CliError::usage(error.to_string()))),
     };
     let copy = async {
-        let made = backup::make(&store, output, &backup::name_of(config)).await.map_err(CliError::failed);
+        let made = backup::make(&store, &config.data_dir, output, &backup::name_of(config)).await.map_err(CliError::failed);
         let closed = store.shutdown().await.map_err(super::verify_store::failed);
         made.and(closed)
     };
     block_on(copy).map_err(Offline::Failed)
 }
 
-/// Asks the running node, on its operator endpoint.
-fn online(address: SocketAddr, output: &Path) -> Result<(), CliError> {
-    let body = json!({ "output": output.display().to_string() }).to_string();
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let length = body.len();
-        write!(
-            stream,
-            "POST /backup HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-             Connection: close\r\n\r\n{body}"
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+/// Asks the running node, on its control socket, and passes on how far it is.
+fn online(data_dir: &Path, output: &Path) -> Result<(), CliError> {
+    let cannot = |error: std::io::Error| {
+        let reason = match error.kind() {
+            ErrorKind::PermissionDenied => "run the command as the user that runs the node, or as root".to_owned(),
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                format!("it has said nothing for {} s: it hangs, or is stopped; the copy may still be made later", SILENCE.as_secs())
+            }
+            ErrorKind::NotFound => "there is no such socket yet, or its filesystem knows none".to_owned(),
+            _ => error.to_string(),
+        };
+        let socket = data_dir.join(control::FILE);
+        CliError::failed(format!("the node runs, but its control socket {} cannot be asked: {reason}", socket.display()))
     };
-    let answer = ask().map_err(|error| {
-        CliError::failed(format!("the node runs, but its operator endpoint {address} cannot be asked: {error}"))
-    })?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    if head.split(' ').nth(1) == Some("200") {
-        return Ok(());
+    let address = control::Address::of(data_dir).map_err(cannot)?;
+    let mut stream = UnixStream::connect(&address.path).map_err(cannot)?;
+    stream.set_read_timeout(Some(SILENCE)).map_err(cannot)?;
+    writeln!(stream, "{}", json!({ "backup": output.display().to_string() })).map_err(cannot)?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next() {
+        let facts: Value = serde_json::from_str(&line.map_err(cannot)?).unwrap_or_default();
+        if facts["backup"].is_string() {
+            return Ok(());
+        }
+        if let Some(reason) = facts["error"].as_str() {
+            return Err(CliError::failed(format!("the node made no backup: {reason}")));
+        }
+        if let Some(progress) = facts["progress"].as_str() {
+            tell(&format!("copying: {progress}"));
+        }
     }
-    let facts: Value = serde_json::from_str(body).unwrap_or_default();
-    let reason = facts["error"].as_str().unwrap_or(body.trim());
-    Err(CliError::failed(format!("the node made no backup: {reason}")))
+    Err(CliError::failed("the node has ended while it made the backup: ask again when it runs".into()))
 }

@@ -100,7 +100,7 @@ fn plan(directory: &Path, base: u16, index: usize) -> Result<Made, CliError> {
         directory: directory.join(&name),
         name,
         key: KeyPair::generate().map_err(from_key_file)?,
-        listen: Listen { peer: address(0), client: address(1), http: address(2) },
+        listen: Listen { peer: address(0), client: address(1), http: address(2), ..Listen::default() },
     })
 }
 
@@ -135,7 +135,7 @@ fn write(args: &Args, nodes: &[Made], committee: &Committee) -> Result<(), CliEr
             Profile::Lan => NodeParameters::default(),
             Profile::Wan => NodeParameters::wan(),
         };
-        let parameters = NodeParameters { durability: args.durability, listen: node.listen, ..profile };
+        let parameters = NodeParameters { durability: args.durability, listen: node.listen.clone(), ..profile };
         let file = node.directory.join("node.toml");
         write_node(&file, &parameters).map_err(|error| failed(&file, error))?;
         // What was written is read back, so that a node never finds fault with it later.
