@@ -17,6 +17,8 @@ use crate::logging::timestamp;
 
 /// Where the store writes its copy, within what is not whole yet.
 const COPY: &str = "copy";
+/// The database's lock file.
+const LOCK: &str = "LOCK";
 
 /// Whose data it is, in words.
 pub fn name_of(config: &NodeConfig) -> String {
@@ -34,10 +36,7 @@ pub fn name_of(config: &NodeConfig) -> String {
 pub async fn make(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Result<(), String> {
     let partial = partial(output)?;
     outside(data_dir, output)?;
-    let reason = format!(
-        "this is a backup of {of}, made at {}; what that node signed later is not in it",
-        timestamp(SystemTime::now())
-    );
+    let reason = reason(of);
     // The store makes its directory by the process's umask: until it is closed to others it stands in one that is.
     let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", partial.display());
     DirBuilder::new().mode(0o700).create(&partial).map_err(|error| cannot(&error))?;
@@ -53,6 +52,32 @@ pub async fn make(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Re
         named
     };
     tokio::task::spawn_blocking(finish).await.map_err(|panic| panic.to_string())?
+}
+
+/// Copies the data directory of a node that does not run, whose lock the caller holds, to `output`, and only reads there. As with
+/// [`make`] the copy is for its owner alone and says that it is one. Returns the bytes copied. Blocks.
+///
+/// # Errors
+/// One sentence; what was begun is removed.
+pub fn copy_stopped(data_dir: &Path, output: &Path, of: &str) -> Result<u64, String> {
+    let partial = partial(output)?;
+    outside(data_dir, output)?;
+    let reason = reason(of);
+    let copied = copy(data_dir, &partial)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", data_dir.display(), partial.display()));
+    let marked = copied.and_then(|bytes| safety::forbid(&partial, &reason).map(|()| bytes));
+    let named = marked.and_then(|bytes| close_mark(&partial).map(|()| bytes));
+    let named = named.and_then(|bytes| give_name(&partial, output).map(|()| bytes));
+    if named.is_err() {
+        // As above.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    named
+}
+
+fn reason(of: &str) -> String {
+    let now = timestamp(SystemTime::now());
+    format!("this is a backup of {of}, made at {now}; what that node signed later is not in it")
 }
 
 /// Copies a backup to the place of a data directory that does not exist. The copy keeps its file `AMNESIA`. Blocks.
@@ -142,9 +167,11 @@ fn copy(from: &Path, to: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             bytes += copy(&entry.path(), &target)?;
-        } else {
+        } else if kind.is_file() && entry.file_name() != LOCK {
+            // A socket is no data, and to close the lock's file would give the lock back.
             bytes += fs::copy(entry.path(), &target)?;
             fs::set_permissions(&target, Permissions::from_mode(0o600))?;
             File::open(&target)?.sync_all()?;

@@ -381,3 +381,40 @@ fn what_is_not_there_is_a_usage_error() {
         assert_eq!(stderr(&output).trim().lines().count(), 1, "{name}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_copy_is_verified_in_its_place_and_backups_only_read_and_lie_outside() {
+    let cluster = used();
+    let (member, backup) = (&cluster.members[0], cluster.path().join("backup"));
+    let state = || {
+        let mut files: Vec<_> = std::fs::read_dir(data(member)).unwrap().map(|entry| entry.unwrap()).collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        files.iter().map(|f| (f.file_name(), f.metadata().unwrap().modified().unwrap())).collect::<Vec<_>>()
+    };
+    let before = state();
+    let output = command("backup", member, &["--output", backup.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(state(), before, "what is copied is only read");
+    let output = command("verify-store", member, &[backup.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&backup.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    let inside = data(member).join("inside");
+    let output = command("backup", member, &["--output", inside.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("inside the data directory"), "{}", stderr(&output));
+    let output = command("restore", &cluster.members[1], &["--from", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_backup_of_a_node_that_is_frozen_is_given_up_with_the_reason() {
+    let cluster = Cluster::start(1);
+    let member = &cluster.members[0];
+    member.signal("STOP");
+    let backup = cluster.path().join("backup");
+    let output = command("backup", member, &["--output", backup.to_str().unwrap()]);
+    member.signal("CONT");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("has said nothing for 15 s"), "{}", stderr(&output));
+}

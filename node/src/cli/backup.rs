@@ -6,16 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rorqual_config::NodeConfig;
+use rorqual_config::encoding::decode;
 use rorqual_store::StoreError;
+use rorqual_store::offline::{Lock, View};
 use serde_json::{Value, json};
 
 use super::CliError;
 use super::config::Source;
 use super::error::print;
-use super::link::block_on;
 use crate::logging::tell;
 use crate::{backup, control, disk};
-use crate::schema::{self, DirectoryError};
+use crate::schema::{self, Identity, Meta};
 
 /// A node that copies says so each second.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -56,20 +57,38 @@ enum Offline {
     Failed(CliError),
 }
 
+/// Only reads the data directory: what a start would recover is in the copy as it is here.
 fn offline(config: &NodeConfig, output: &Path) -> Result<(), Offline> {
-    let (chain_id, me) = (config.committee.chain_id(), config.me);
-    let store = match schema::open_data_dir(&config.data_dir, &config.parameters.store, chain_id, me) {
-        Ok(store) => store,
-        Err(DirectoryError::Store(StoreError::Locked { .. })) => return Err(Offline::Running),
-        Err(DirectoryError::Store(error)) => return Err(Offline::Failed(super::verify_store::failed(error))),
-        Err(error) => return Err(Offline::Failed(CliError::usage(error.to_string()))),
+    let failed = |error| Offline::Failed(super::verify_store::failed(error));
+    let lock = match Lock::take(&config.data_dir) {
+        Ok(lock) => lock,
+        Err(StoreError::Locked { .. }) => return Err(Offline::Running),
+        Err(error) => return Err(failed(error)),
     };
-    let copy = async {
-        let made = backup::make(&store, &config.data_dir, output, &backup::name_of(config)).await.map_err(CliError::failed);
-        let closed = store.shutdown().await.map_err(super::verify_store::failed);
-        made.and(closed)
-    };
-    block_on(copy).map_err(Offline::Failed)
+    whose(config).map_err(Offline::Failed)?;
+    let made = backup::copy_stopped(&config.data_dir, output, &backup::name_of(config));
+    drop(lock);
+    made.map(drop).map_err(|error| Offline::Failed(CliError::failed(error)))
+}
+
+/// Refuses data of another member or chain.
+fn whose(config: &NodeConfig) -> Result<(), CliError> {
+    let failed = super::verify_store::failed;
+    let view = View::open(&config.data_dir, &schema::options(&config.parameters.store, false)).map_err(failed)?;
+    let identity = view.read(schema::META, Meta::IDENTITY).map_err(failed)?;
+    let identity = identity.and_then(|bytes| decode::<Identity>(&bytes).ok());
+    match identity {
+        Some(found) if (found.chain_id, found.me) == (config.committee.chain_id(), config.me) => Ok(()),
+        Some(found) => Err(CliError::usage(format!(
+            "data directory {} belongs to member {} of chain {}, but this node is member {} of chain {}",
+            config.data_dir.display(),
+            found.me,
+            found.chain_id,
+            config.me,
+            config.committee.chain_id()
+        ))),
+        None => Err(CliError::usage(format!("{} has no record of whose it is", config.data_dir.display()))),
+    }
 }
 
 /// Asks the running node, on its control socket, and passes on how far it is.
