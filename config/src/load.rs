@@ -193,9 +193,10 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The folder of the node file; of a pipe or a device, such as /dev/stdin, the current one.
+    /// The folder of the node file; of a pipe, or of /dev/stdin whatever it is, the current one.
     fn folder(&self) -> &Path {
-        if self.path.metadata().is_ok_and(|facts| !facts.is_file()) {
+        let handed_over = self.path.starts_with("/dev") || self.path.starts_with("/proc");
+        if handed_over || self.path.metadata().is_ok_and(|facts| !facts.is_file()) {
             return Path::new("");
         }
         self.path.parent().unwrap_or(Path::new(""))

@@ -44,7 +44,8 @@ pub async fn make(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Re
     let copied = store.checkpoint(&copy).await.map_err(|error| cannot(&error));
     let to = output.to_owned();
     let finish = move || {
-        let closed = copied.and_then(|()| close_to_others(&copy).map_err(|error| format!("{}: {error}", copy.display())));
+        let closed =
+            copied.and_then(|()| close_to_others(&copy).map_err(|error| format!("{}: {error}", copy.display())));
         let named = closed.and_then(|()| safety::forbid(&copy, &reason)).and_then(|()| close_mark(&copy));
         let named = named.and_then(|()| give_name(&copy, &to));
         // Empty where all went well; else what was copied is of no use, and the first failure is the one to tell.

@@ -90,7 +90,8 @@ impl Log {
             thread::sleep(Duration::from_millis(10));
         }
         // Whatever the reason, there is nothing more to wait for.
-        let _: Result<(), RecvTimeoutError> = self.done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let _: Result<(), RecvTimeoutError> =
+            self.done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod cluster;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 use cluster::{Cluster, get, lines, rorqual, stderr, wait_for};
@@ -32,8 +32,6 @@ fn commits_and_ends_well(cluster: &Cluster, mut node: Child) {
     wait_for("readiness", || member.is_ready().then_some(()));
     member.submit("nobody reads the log");
     assert_eq!(member.log().len(), 1);
-    // Debug lines by the dozen have been lost by now, and nothing else.
-    wait_for("lost lines", || (metric(cluster, "rorqual_log_lines_lost_total") > 0.0).then_some(()));
     assert!(member.is_ready());
     signal(&node, "TERM");
     assert_eq!(node.wait().unwrap().code(), Some(0));
@@ -47,16 +45,32 @@ fn a_node_whose_log_pipe_is_closed_commits_counts_lost_lines_and_stops_cleanly()
     let mut first = String::new();
     BufReader::new(node.stderr.take().unwrap()).read_line(&mut first).unwrap();
     assert!(!first.is_empty());
+    // Lines by the dozen are lost, and nothing else.
+    let lost = || {
+        get(&cluster.members[0].http, "/metrics")
+            .is_some_and(|_| metric(&cluster, "rorqual_log_lines_lost_total") > 0.0)
+    };
+    wait_for("lost lines", || lost().then_some(()));
     commits_and_ends_well(&cluster, node);
 }
 
 #[test]
 fn a_node_whose_log_is_never_read_does_not_wait_for_its_reader() {
     let cluster = Cluster::prepare(1);
-    let mut node = start(&cluster, &["--set", "log.filter=trace"]);
-    let unread = node.stderr.take().unwrap();
+    // Full from the first byte on, and never read.
+    let (unread, mut writer) = std::io::pipe().unwrap();
+    let mut command = rorqual();
+    command.arg("run").arg("--config").arg(cluster.members[0].config());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
+    let (full, filled) = std::sync::mpsc::channel();
+    let filler =
+        std::thread::spawn(move || while writer.write_all(&[b'x'; 4_096]).is_ok_and(|()| full.send(()).is_ok()) {});
+    while filled.recv_timeout(std::time::Duration::from_secs(1)).is_ok() {}
+    let node = command.spawn().unwrap();
+    drop(command);
     commits_and_ends_well(&cluster, node);
     drop(unread);
+    filler.join().unwrap();
 }
 
 #[test]
@@ -101,7 +115,8 @@ fn the_reason_of_a_failed_node_is_json_where_its_log_is() {
     drop(port);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap_or_else(|_| panic!("{said}"));
+    let last: serde_json::Value =
+        serde_json::from_str(said.lines().last().unwrap()).unwrap_or_else(|_| panic!("{said}"));
     assert!(last["message"].as_str().unwrap().contains("cannot listen for operators"), "{said}");
     assert_eq!((last["level"].as_str(), last["exit_code"].as_u64()), (Some("ERROR"), Some(1)));
 }
@@ -132,6 +147,9 @@ fn too_little_address_space_is_one_sentence_and_exit_code_1() {
     for limit in ["-v 200000", "-v 400000", "-v 1000000"] {
         let (code, said) = limited(limit);
         assert_eq!((code, said.lines().count()), (Some(1), 1), "{limit}: {said}");
-        assert!(said.starts_with("rorqual: ") && said.contains("address space") && said.contains("ulimit -v"), "{said}");
+        assert!(
+            said.starts_with("rorqual: ") && said.contains("address space") && said.contains("ulimit -v"),
+            "{said}"
+        );
     }
 }

@@ -15,8 +15,8 @@ use super::CliError;
 use super::config::Source;
 use super::error::print;
 use crate::logging::tell;
-use crate::{backup, control, disk};
 use crate::schema::{self, Identity, Meta};
+use crate::{backup, control, disk};
 
 /// A node that copies says so each second.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -97,13 +97,19 @@ fn online(data_dir: &Path, output: &Path) -> Result<(), CliError> {
         let reason = match error.kind() {
             ErrorKind::PermissionDenied => "run the command as the user that runs the node, or as root".to_owned(),
             ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-                format!("it has said nothing for {} s: it hangs, or is stopped; the copy may still be made later", SILENCE.as_secs())
+                format!(
+                    "it has said nothing for {} s: it hangs, or is stopped; the copy may still be made later",
+                    SILENCE.as_secs()
+                )
             }
             ErrorKind::NotFound => "there is no such socket yet, or its filesystem knows none".to_owned(),
             _ => error.to_string(),
         };
         let socket = data_dir.join(control::FILE);
-        CliError::failed(format!("the node runs, but its control socket {} cannot be asked: {reason}", socket.display()))
+        CliError::failed(format!(
+            "the node runs, but its control socket {} cannot be asked: {reason}",
+            socket.display()
+        ))
     };
     let address = control::Address::of(data_dir).map_err(cannot)?;
     let mut stream = UnixStream::connect(&address.path).map_err(cannot)?;

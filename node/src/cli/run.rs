@@ -9,8 +9,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use super::config::flags;
-use super::{CliError, limits};
 use super::service_manager::ServiceManager;
+use super::{CliError, limits};
 use crate::logging::{Log, LogError};
 use crate::node::{Node, NodeError};
 
@@ -35,7 +35,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = load_node(&args.config, &flags(&args.set)?, &environment())?;
     let store = &config.parameters.store;
-    let caches = store.block_cache_bytes.saturating_add(store.write_buffer_bytes).saturating_add(store.payload_cache_bytes);
+    let caches =
+        store.block_cache_bytes.saturating_add(store.write_buffer_bytes).saturating_add(store.payload_cache_bytes);
     limits::check(store.reader_threads, caches)?;
     let log = Log::start(&config.parameters.log).map_err(|error| match error {
         LogError::Filter { .. } => CliError::usage(error.to_string()),

@@ -9,7 +9,9 @@ use clap::ValueEnum;
 use rorqual_config::committee::MAX_MEMBERS;
 use rorqual_config::load::{load_node, write_committee, write_node};
 use rorqual_config::parameters::Listen;
-use rorqual_config::{Committee, Digest, Durability, KeyPair, Member, NodeParameters, ProtocolParameters, Stake, shell};
+use rorqual_config::{
+    Committee, Digest, Durability, KeyPair, Member, NodeParameters, ProtocolParameters, Stake, shell,
+};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -158,7 +160,10 @@ fn summary(args: &Args, nodes: &[Made], committee: &Committee) -> String {
         text.push_str("Fewer than 4 nodes tolerate no fault: any of them can stop this network.\n");
     }
     let first = args.output_dir.join("node-0/node.toml");
-    text.push_str(&format!("Start each node with, for example, `rorqual run --config {}`", shell(&first.display().to_string())));
+    text.push_str(&format!(
+        "Start each node with, for example, `rorqual run --config {}`",
+        shell(&first.display().to_string())
+    ));
     text
 }
 

@@ -37,7 +37,8 @@ mod tests {
         {
             assert!(is_known(host, &names), "{host}");
         }
-        for host in ["", "evil.example:9602", "localhost.evil.example", "127.0.0.1.evil.example", "[::1]x", "[evil]:1"] {
+        for host in ["", "evil.example:9602", "localhost.evil.example", "127.0.0.1.evil.example", "[::1]x", "[evil]:1"]
+        {
             assert!(!is_known(host, &names), "{host}");
         }
     }
