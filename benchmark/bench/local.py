@@ -15,7 +15,7 @@ from cluster.process import last_lines
 from cluster.progress import Progress
 
 from . import load, measure, report
-from .parameters import Parameters
+from .parameters import Parameters, UsageError
 
 # Between ready and an idle run.
 SETTLE_SECONDS = 5.0
@@ -181,6 +181,8 @@ def second_line(second: dict[str, Any]) -> str:
 def sweep(parameters: Parameters, rates: Sequence[int], runs: int, *, keep: bool) -> list[report.Result]:
     """All runs; every result is written as soon as it is there. Fails after a run that failed."""
     results = []
+    if runs < 1 or not rates:
+        raise UsageError("there is nothing to run: --runs is at least 1, and --rate names at least one rate")
     for rate in rates:
         replace(parameters, rate=rate).check()
     binary.build("rorqual", "rorqual-load")

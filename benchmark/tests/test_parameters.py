@@ -3,6 +3,7 @@
 import unittest
 
 import bench  # noqa: F401  (puts scripts/ on the path)
+from bench import local
 from bench.parameters import Parameters, UsageError, parse_list, parse_number, parse_seconds, parse_settings
 from cluster import ClusterError
 
@@ -16,6 +17,11 @@ class ParametersTest(unittest.TestCase):
             Parameters(faults=2, rate=-1, durability="maybe", duration_s=2).check()
         for word in ("faults", "rate", "durability", "warm-up"):
             self.assertIn(word, str(caught.exception))
+
+    def test_nothing_to_run_is_said(self) -> None:
+        for rates, runs in (([10_000], 0), ([10_000], -1), ([], 1)):
+            with self.assertRaises(UsageError):
+                local.sweep(Parameters(), rates, runs, keep=False)
 
     def test_seven_nodes_tolerate_two(self) -> None:
         Parameters(nodes=7, faults=2).check()

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
@@ -47,7 +47,10 @@ pub enum KeyFileError {
         path: PathBuf,
     },
     /// Others may read the file.
-    #[error("key file {path} is readable by others (mode {mode:o}): run `chmod 600 {path}`")]
+    #[error(
+        "key file {path} is open to others (mode {mode:o}): run `chmod 600 {}`; where it is mounted read-only, mount it with mode 0400, \
+         or owned by root with mode 0440", shell(.path)
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -168,14 +171,16 @@ impl KeyPair {
         Signature(self.0.sign(&domain.message(bytes)).to_bytes())
     }
 
-    /// Reads a key file: one line of 64 hex digits, mode 0600 or stricter.
+    /// Reads a key file: one line of 64 hex digits, mode 0600 or stricter. A file of root may also be read by its group (0640 or
+    /// stricter): so are secrets mounted read-only.
     ///
     /// # Errors
     /// [`KeyFileError`] naming the file and the remedy.
     pub fn load(path: &Path) -> Result<Self, KeyFileError> {
         let io = |source| KeyFileError::Io { path: path.to_owned(), source };
-        let mode = std::fs::metadata(path).map_err(io)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        let facts = std::fs::metadata(path).map_err(io)?;
+        let mode = facts.permissions().mode() & 0o777;
+        if !is_private(mode, facts.uid()) {
             return Err(KeyFileError::Exposed { path: path.to_owned(), mode });
         }
         let text = std::fs::read(path).map_err(io)?;
@@ -198,6 +203,16 @@ impl KeyPair {
         file.write_all(format!("{}\n", hex::encode(self.0.to_bytes())).as_bytes()).map_err(io)?;
         file.sync_all().map_err(io)
     }
+}
+
+/// Whether a file of this mode and owner is closed to others.
+fn is_private(mode: u32, owner: u32) -> bool {
+    mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0)
+}
+
+/// A path as a shell takes it.
+fn shell(path: &Path) -> String {
+    crate::text::shell(&path.display().to_string())
 }
 
 impl fmt::Debug for KeyPair {
@@ -242,6 +257,29 @@ mod tests {
         neutral[0] = 1;
         assert!(!PublicKey(neutral).is_strong());
         assert!(KeyPair::from_seed([3; 32]).public().is_strong());
+    }
+
+    #[test]
+    fn a_group_may_read_the_key_only_where_root_owns_it() {
+        for (mode, owner, private) in [
+            (0o600, 1_000, true),
+            (0o400, 1_000, true),
+            (0o440, 1_000, false),
+            (0o640, 1_000, false),
+            (0o440, 0, true),
+            (0o640, 0, true),
+            (0o660, 0, false),
+            (0o444, 0, false),
+            (0o604, 0, false),
+        ] {
+            assert_eq!(is_private(mode, owner), private, "{mode:o} of {owner}");
+        }
+    }
+
+    #[test]
+    fn a_command_for_a_path_with_blanks_is_quoted() {
+        let error = KeyFileError::Exposed { path: "/a b/node's.key".into(), mode: 0o644 }.to_string();
+        assert!(error.contains("run `chmod 600 '/a b/node'\\''s.key'`"), "{error}");
     }
 
     #[test]

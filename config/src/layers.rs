@@ -65,13 +65,19 @@ pub(crate) fn gather(
             }
         };
     }
-    match merge(path, builder, env) {
+    let keys: Vec<&str> = flags.iter().map(|(key, _)| key.as_str()).collect();
+    match merge(path, builder, &keys, env) {
         Ok(layered) => Ok((layered, bad_flags)),
         Err(ConfigErrors(errors)) => Err(ConfigErrors(errors.into_iter().chain(bad_flags).collect())),
     }
 }
 
-fn merge(path: &Path, flags: ConfigBuilder<DefaultState>, env: &[(String, String)]) -> Result<Layered, ConfigErrors> {
+fn merge(
+    path: &Path,
+    builder: ConfigBuilder<DefaultState>,
+    flags: &[&str],
+    env: &[(String, String)],
+) -> Result<Layered, ConfigErrors> {
     let text = read_file(path)?;
     // Parsed once more below; this one has the better message.
     parse(path, &text)?;
@@ -79,12 +85,13 @@ fn merge(path: &Path, flags: ConfigBuilder<DefaultState>, env: &[(String, String
     let env = env.iter().filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX)).cloned();
     let prefix = ENVIRONMENT_PREFIX.trim_end_matches('_');
     let environment = Environment::with_prefix(prefix).separator("__").source(Some(env.collect()));
-    let builder = flags.add_source(File::from(path.to_owned()).format(FileFormat::Toml)).add_source(environment);
+    // From its text: a pipe is read once.
+    let builder = builder.add_source(File::from_str(&text, FileFormat::Toml)).add_source(environment);
     let merged = builder.build().and_then(|merged| merged.collect());
     let merged = merged.map_err(|error| ConfigErrors::file(path, one_line(&error.to_string())))?;
     let mut layered = Layered::new();
     for (key, value) in merged {
-        flatten(path, key, value, &mut layered);
+        flatten(path, flags, key, value, &mut layered);
     }
     Ok(layered)
 }
@@ -122,19 +129,19 @@ fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-fn flatten(path: &Path, key: String, value: Value, layered: &mut Layered) {
+fn flatten(path: &Path, flags: &[&str], key: String, value: Value, layered: &mut Layered) {
     let origin = match value.origin() {
-        None => Origin::Flag,
         Some("the environment") => {
             Origin::Env(format!("{ENVIRONMENT_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase()))
         }
-        Some(_) => Origin::File(path.to_owned()),
+        _ if flags.contains(&key.as_str()) => Origin::Flag,
+        _ => Origin::File(path.to_owned()),
     };
     let given = match value.kind {
         ValueKind::Table(table) if table.is_empty() && NODE.iter().any(|setting| setting.section() == key) => return,
         ValueKind::Table(table) if table.is_empty() => Given::Other("an empty section"),
         ValueKind::Table(table) => {
-            table.into_iter().for_each(|(name, value)| flatten(path, format!("{key}.{name}"), value, layered));
+            table.into_iter().for_each(|(name, value)| flatten(path, flags, format!("{key}.{name}"), value, layered));
             return;
         }
         ValueKind::Array(items) => list(items),

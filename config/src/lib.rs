@@ -29,3 +29,4 @@ pub use encoding::{CodecError, Digest};
 pub use identity::{KeyPair, PublicKey, Signature, SignatureError};
 pub use load::{ConfigErrors, NodeConfig, load_committee, load_node};
 pub use parameters::{Durability, NodeParameters, Problem};
+pub use text::shell;

@@ -2,7 +2,7 @@
 //!
 //! Defaults < `node.toml` < environment `RORQUAL__SECTION__KEY` < flags. The committee file has one layer only: no environment
 //! variable or flag can change what must be equal everywhere. Relative paths, wherever they were given, are relative to the
-//! folder of `node.toml`.
+//! folder of `node.toml`; of a pipe, to the current one.
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
@@ -24,7 +24,7 @@ pub const ENVIRONMENT_PREFIX: &str = "RORQUAL__";
 /// The paths a node file must give: key, example, meaning.
 pub(crate) const PATHS: [(&str, &str, &str); 3] = [
     ("committee", "../committee.toml", "The committee file: members and common rules"),
-    ("key", "node.key", "This node's secret key, mode 0600"),
+    ("key", "node.key", "This node's secret key: mode 0600; of root, 0640 too"),
     ("data", "data", "The data directory, made by `rorqual testnet` or `rorqual init`"),
 ];
 
@@ -193,8 +193,12 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// The folder of the node file.
+    /// The folder of the node file; of a pipe, or of /dev/stdin whatever it is, the current one.
     fn folder(&self) -> &Path {
+        let handed_over = self.path.starts_with("/dev") || self.path.starts_with("/proc");
+        if handed_over || self.path.metadata().is_ok_and(|facts| !facts.is_file()) {
+            return Path::new("");
+        }
         self.path.parent().unwrap_or(Path::new(""))
     }
 
@@ -251,7 +255,7 @@ impl Loader<'_> {
     }
 
     fn committee(&mut self, path: &Path) -> Option<Committee> {
-        if !path.is_file() {
+        if !path.exists() {
             let message = "there is no such file: give the path of the committee file that all nodes share";
             self.report(Problem::new("committee", path.display().to_string(), message));
             return None;
@@ -260,7 +264,7 @@ impl Loader<'_> {
     }
 
     fn key(&mut self, path: &Path) -> Option<KeyPair> {
-        if !path.is_file() {
+        if !path.exists() {
             let message =
                 "there is no such file: make a key with `rorqual keygen --output FILE`, or give the path of yours";
             self.report(Problem::new("key", path.display().to_string(), message));

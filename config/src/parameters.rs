@@ -8,8 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::identity::PublicKey;
-
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -60,7 +58,7 @@ pub struct NodeParameters {
 }
 
 /// The addresses this node binds, before it says that it is ready. All three differ.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listen {
     /// Peers connect here (TLS, committee keys only). Peers dial the `address` in the committee file, which leads here.
     pub peer: SocketAddr,
@@ -68,6 +66,9 @@ pub struct Listen {
     pub client: SocketAddr,
     /// Operator endpoint: `/metrics`, `/livez`, `/readyz`, `/status`. It has no authentication: keep it on a private address.
     pub http: SocketAddr,
+    /// Names, beside IP addresses and `localhost`, that a request for `/status` or `/metrics` may have as its host. Any other is
+    /// refused: a browser that followed a rebound name would ask under that.
+    pub http_names: Vec<String>,
 }
 
 impl Default for Listen {
@@ -77,6 +78,7 @@ impl Default for Listen {
             peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9600)),
             client: SocketAddr::from((Ipv4Addr::LOCALHOST, 9601)),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 9602)),
+            http_names: Vec::new(),
         }
     }
 }
@@ -186,8 +188,6 @@ impl Default for BatchParameters {
 pub struct ClientParameters {
     /// Whether anybody who reaches a client address other than loopback may submit and read, over plain TCP.
     pub open: bool,
-    /// Keys of clients that may connect from elsewhere. Needs TLS on the client link, which is not built yet.
-    pub allowed_keys: Vec<PublicKey>,
     /// Client connections at once; more are refused with a reason.
     pub max_connections: usize,
     /// Bytes submitted by all clients and not answered yet; more are refused with `retry_hint`.
@@ -202,7 +202,6 @@ impl Default for ClientParameters {
     fn default() -> Self {
         Self {
             open: false,
-            allowed_keys: Vec::new(),
             max_connections: 1_024,
             max_bytes_in_flight: 64 * MIB,
             max_bytes_per_connection: 16 * MIB,

@@ -7,11 +7,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::committee::ProtocolParameters;
-use crate::identity::PublicKey;
 use crate::parameters::{Durability, LogFormat, NodeParameters};
 use crate::text::{Bytes, Form, Text, quoted};
 
-type Keys = Vec<PublicKey>;
+type Names = Vec<String>;
 
 /// One key of a `T`.
 pub(crate) struct Setting<T> {
@@ -104,6 +103,7 @@ pub(crate) const NODE: &[Setting<NodeParameters>] = settings! {
         "listen.peer" listen.peer: SocketAddr, "IP:port", "Peers connect here (TLS, committee keys only)";
         "listen.client" listen.client: SocketAddr, "IP:port", "Clients connect here; other than loopback only with client.open";
         "listen.http" listen.http: SocketAddr, "IP:port", "Operator endpoint: metrics, health, status; no authentication, keep it private";
+        "listen.http_names" listen.http_names: Names, "host names", "Names beside IP addresses and localhost by which /status and /metrics may be asked";
         "consensus.delay_bound" consensus.delay_bound: Duration, "duration", "D: one way + payload_grace + round trip + transfer of a block's payload";
         "consensus.leader_timeout" consensus.leader_timeout: Duration, "duration", "How long a round waits for its leader; at least twice delay_bound";
         "consensus.leader_timeout_cap" consensus.leader_timeout_cap: Duration, "duration", "Where leader_timeout stops growing while nothing commits";
@@ -129,7 +129,6 @@ pub(crate) const NODE: &[Setting<NodeParameters>] = settings! {
         "batch.max_delay" batch.max_delay: Duration, "duration", "Age at which a batch that is not full is sealed";
         "batch.author_quota_bytes" consensus.author_quota_bytes: Bytes, "size", "Undelivered payload of one author kept here, named by its blocks or sent unasked";
         "client.open" client.open: bool, "`true`, `false`", "Anybody who reaches a client address other than loopback may submit and read, over plain TCP";
-        "client.allowed_keys" client.allowed_keys: Keys, "public keys", "Clients that may connect from elsewhere; needs TLS on the client link, not built yet";
         "client.max_connections" client.max_connections: usize, "connections", "Client connections at once; more are refused with a reason";
         "client.max_bytes_in_flight" client.max_bytes_in_flight: Bytes, "size", "Submitted by all clients and not answered; more is refused with retry_hint";
         "client.max_bytes_per_connection" client.max_bytes_per_connection: Bytes, "size", "The same for one connection: the credit of its client";

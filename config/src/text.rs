@@ -30,6 +30,15 @@ pub(crate) enum Form {
     List,
 }
 
+/// A text as one word of a POSIX shell: in quotes where it needs them.
+pub fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
 /// A value with one text form.
 pub(crate) trait Text: Sized {
     /// How the value is written in TOML.
@@ -174,15 +183,15 @@ impl Text for Digest {
 }
 
 /// A list. In TOML an array; in the environment and in flags, items with commas between them.
-impl Text for Vec<PublicKey> {
+impl Text for Vec<String> {
     const FORM: Form = Form::List;
 
     fn read(text: &str) -> Result<Self, String> {
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(PublicKey::read).collect()
+        Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
     }
 
     fn show(&self) -> String {
-        self.iter().map(PublicKey::show).collect::<Vec<_>>().join(", ")
+        self.join(", ")
     }
 }
 
@@ -296,7 +305,7 @@ mod tests {
 
         #[test]
         fn nothing_that_is_typed_panics(text: String) {
-            let _ = (Bytes::read(&text), Duration::read(&text), u32::read(&text), Vec::<PublicKey>::read(&text));
+            let _ = (Bytes::read(&text), Duration::read(&text), u32::read(&text), Vec::<String>::read(&text));
             let _ = nearest(&text, ["batch.max_bytes", "durability"].into_iter());
         }
     }

@@ -221,8 +221,14 @@ impl NodeParameters {
 
 impl Checks<'_, NodeParameters> {
     fn listen(&mut self) {
-        let listen = self.values.listen;
+        let listen = &self.values.listen;
         let all = [("listen.peer", listen.peer), ("listen.client", listen.client), ("listen.http", listen.http)];
+        for name in &listen.http_names {
+            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+            self.require(plain && name.len() <= 253, "listen.http_names", || {
+                "are host names alone, without port or wildcard: write [\"node-0.example.org\"]".into()
+            });
+        }
         for (index, (key, address)) in all.iter().enumerate() {
             self.require(address.port() != 0, key, || "nobody could find port 0: choose a port".into());
             let clash = all[..index].iter().find(|(_, other)| {
@@ -240,9 +246,6 @@ impl Checks<'_, NodeParameters> {
             "is not loopback, and TLS for clients is not built yet: use 127.0.0.1, or set client.open = true to let anybody \
              who reaches it submit and read"
                 .into()
-        });
-        self.require(client.allowed_keys.is_empty(), "client.allowed_keys", || {
-            "would protect nothing, since TLS for clients is not built yet: leave it empty".into()
         });
         self.range("client.max_connections", client.max_connections as u64, 1, 100_000);
         self.require(

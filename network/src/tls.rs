@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rorqual_config::{KeyPair, PublicKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -17,6 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectP
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, CommonState, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
@@ -34,7 +36,7 @@ const PKCS8_PREFIX: [u8; 16] =
 
 /// The server side: proves `key`, demands a raw public key that `allowed` accepts, speaks `alpn` only.
 pub fn server_config(key: &KeyPair, allowed: Allowed, alpn: &[u8]) -> Arc<ServerConfig> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(NoClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the ring provider has cipher suites for TLS 1.3")
         .with_client_cert_verifier(Arc::new(Pinned(allowed)))
@@ -48,7 +50,7 @@ pub fn server_config(key: &KeyPair, allowed: Allowed, alpn: &[u8]) -> Arc<Server
 
 /// The client side: proves `key`, accepts a server that proves `expected` and nobody else, offers `alpn` only.
 pub fn client_config(key: &KeyPair, expected: PublicKey, alpn: &[u8]) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(NoClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the ring provider has cipher suites for TLS 1.3")
         .dangerous()
@@ -80,6 +82,16 @@ pub fn peer_key(connection: &CommonState) -> Option<PublicKey> {
 /// Whether both sides agreed on this application protocol.
 pub fn has_alpn(connection: &CommonState, alpn: &[u8]) -> bool {
     connection.alpn_protocol() == Some(alpn)
+}
+
+/// Raw keys have no dates and there are no tickets: no time is needed. The default reads the system's clock, and panics before 1970.
+#[derive(Debug)]
+struct NoClock;
+
+impl TimeProvider for NoClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::ZERO))
+    }
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -3,8 +3,9 @@
 //! A backup is born with the file `AMNESIA` in it. What the node signs later is not in the copy, so that whoever starts from it
 //! must not sign: it could contradict what it has forgotten. The copy gets its name only when it is whole and has that file.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,6 +13,12 @@ use rorqual_config::NodeConfig;
 use rorqual_store::Store;
 
 use crate::consensus::safety;
+use crate::logging::timestamp;
+
+/// Where the store writes its copy, within what is not whole yet.
+const COPY: &str = "copy";
+/// The database's lock file.
+const LOCK: &str = "LOCK";
 
 /// Whose data it is, in words.
 pub fn name_of(config: &NodeConfig) -> String {
@@ -21,28 +28,57 @@ pub fn name_of(config: &NodeConfig) -> String {
 
 /// Copies the store to the directory `output`, which must not exist while its parent does. Files that never change are hard links
 /// where the filesystem allows it, so that a backup on the same filesystem costs next to nothing; copy it elsewhere. The node
-/// goes on meanwhile.
+/// goes on meanwhile. The copy is for its owner alone: directories 0700, files 0600. Run it in a task of its own: dropped in the
+/// middle it leaves `OUTPUT.partial`.
 ///
 /// # Errors
-/// One sentence; what was begun is removed.
-pub async fn make(store: &Store, output: &Path, of: &str) -> Result<(), String> {
+/// One sentence; what was begun is removed. `output` must not lie in `data_dir`.
+pub async fn make(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Result<(), String> {
     let partial = partial(output)?;
-    let reason = format!(
-        "this is a backup of {of}, made at {}; what that node signed later is not in it",
-        humantime::format_rfc3339_seconds(SystemTime::now())
-    );
-    let copied =
-        store.checkpoint(&partial).await.map_err(|error| format!("cannot write {}: {error}", partial.display()));
-    let (from, to) = (partial.clone(), output.to_owned());
+    outside(data_dir, output)?;
+    let reason = reason(of);
+    // The store makes its directory by the process's umask: until it is closed to others it stands in one that is.
+    let cannot = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", partial.display());
+    DirBuilder::new().mode(0o700).create(&partial).map_err(|error| cannot(&error))?;
+    let copy = partial.join(COPY);
+    let copied = store.checkpoint(&copy).await.map_err(|error| cannot(&error));
+    let to = output.to_owned();
     let finish = move || {
-        let named = copied.and_then(|()| safety::forbid(&from, &reason)).and_then(|()| give_name(&from, &to));
-        if named.is_err() {
-            // What was copied is of no use, and the first failure is the one to tell.
-            let _ = fs::remove_dir_all(&from);
-        }
+        let closed =
+            copied.and_then(|()| close_to_others(&copy).map_err(|error| format!("{}: {error}", copy.display())));
+        let named = closed.and_then(|()| safety::forbid(&copy, &reason)).and_then(|()| close_mark(&copy));
+        let named = named.and_then(|()| give_name(&copy, &to));
+        // Empty where all went well; else what was copied is of no use, and the first failure is the one to tell.
+        let _ = fs::remove_dir_all(&partial);
         named
     };
     tokio::task::spawn_blocking(finish).await.map_err(|panic| panic.to_string())?
+}
+
+/// Copies the data directory of a node that does not run, whose lock the caller holds, to `output`, and only reads there. As with
+/// [`make`] the copy is for its owner alone and says that it is one. Returns the bytes copied. Blocks.
+///
+/// # Errors
+/// One sentence; what was begun is removed.
+pub fn copy_stopped(data_dir: &Path, output: &Path, of: &str) -> Result<u64, String> {
+    let partial = partial(output)?;
+    outside(data_dir, output)?;
+    let reason = reason(of);
+    let copied = copy(data_dir, &partial)
+        .map_err(|error| format!("cannot copy {} to {}: {error}", data_dir.display(), partial.display()));
+    let marked = copied.and_then(|bytes| safety::forbid(&partial, &reason).map(|()| bytes));
+    let named = marked.and_then(|bytes| close_mark(&partial).map(|()| bytes));
+    let named = named.and_then(|bytes| give_name(&partial, output).map(|()| bytes));
+    if named.is_err() {
+        // As above.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    named
+}
+
+fn reason(of: &str) -> String {
+    let now = timestamp(SystemTime::now());
+    format!("this is a backup of {of}, made at {now}; what that node signed later is not in it")
 }
 
 /// Copies a backup to the place of a data directory that does not exist. The copy keeps its file `AMNESIA`. Blocks.
@@ -61,11 +97,50 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<u64, String> {
     named
 }
 
+/// Opens a directory and everything below it to its owner alone.
+fn close_to_others(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => close_to_others(&entry.path())?,
+            false => fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?,
+        }
+    }
+    Ok(())
+}
+
+fn close_mark(copy: &Path) -> Result<(), String> {
+    let mark = copy.join(safety::AMNESIA);
+    fs::set_permissions(&mark, Permissions::from_mode(0o600)).map_err(|error| format!("{}: {error}", mark.display()))
+}
+
+/// A copy inside of what is copied would be copied by the next one, and counts against the quota.
+fn outside(data_dir: &Path, output: &Path) -> Result<(), String> {
+    let parent = output.parent().unwrap_or(Path::new("/"));
+    let real = |path: &Path| path.canonicalize().map_err(|error| format!("{}: {error}", path.display()));
+    match real(parent)?.starts_with(real(data_dir)?) {
+        true => Err(format!(
+            "{} is inside the data directory {}: choose a place outside of it",
+            output.display(),
+            data_dir.display()
+        )),
+        false => Ok(()),
+    }
+}
+
+/// The name of what is not whole yet.
+pub fn partial_name(output: &Path) -> PathBuf {
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    output.with_file_name(format!("{name}.partial"))
+}
+
 /// Where a copy stands until it is whole.
 fn partial(output: &Path) -> Result<PathBuf, String> {
-    let name = output.file_name().filter(|_| output.is_absolute());
-    let name = name.ok_or_else(|| format!("{} is not an absolute path of a directory to be made", output.display()))?;
-    let partial = output.with_file_name(format!("{}.partial", name.to_string_lossy()));
+    if output.file_name().is_none() || !output.is_absolute() {
+        return Err(format!("{} is not an absolute path of a directory to be made", output.display()));
+    }
+    let partial = partial_name(output);
     for path in [output, &partial] {
         match path.symlink_metadata() {
             Ok(_) => return Err(format!("{} exists already and is not touched: choose another name", path.display())),
@@ -88,15 +163,18 @@ fn give_name(partial: &Path, output: &Path) -> Result<(), String> {
 
 /// Copies a directory with everything below it, durably. Returns the bytes copied.
 fn copy(from: &Path, to: &Path) -> io::Result<u64> {
-    fs::create_dir(to)?;
+    DirBuilder::new().mode(0o700).create(to)?;
     let mut bytes = 0;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             bytes += copy(&entry.path(), &target)?;
-        } else {
+        } else if kind.is_file() && entry.file_name() != LOCK {
+            // A socket is no data, and to close the lock's file would give the lock back.
             bytes += fs::copy(entry.path(), &target)?;
+            fs::set_permissions(&target, Permissions::from_mode(0o600))?;
             File::open(&target)?.sync_all()?;
         }
     }
@@ -122,7 +200,7 @@ mod tests {
         let store = Store::open(&folder.path().join("data"), options()).expect("a store");
         store.write(DATA, "key", "value").await.expect("a write");
         let (backup, restored) = (folder.path().join("backup"), folder.path().join("restored"));
-        make(&store, &backup, "member 3").await.expect("a backup");
+        make(&store, &folder.path().join("data"), &backup, "member 3").await.expect("a backup");
         store.write(DATA, "key", "later").await.expect("a write");
         assert!(restore(&backup, &restored).expect("a copy") > 0);
         for copy in [&backup, &restored] {
@@ -141,7 +219,7 @@ mod tests {
         let existing = folder.path().join("existing");
         fs::create_dir(&existing).expect("a folder");
         for output in [existing, folder.path().join("no/parent"), PathBuf::from("relative")] {
-            let error = make(&store, &output, "member 3").await.expect_err("refused");
+            let error = make(&store, &folder.path().join("data"), &output, "member 3").await.expect_err("refused");
             assert!(error.contains(&output.display().to_string()) || error.contains("no"), "{error}");
             assert!(restore(&folder.path().join("data"), &output).is_err());
         }

@@ -14,6 +14,9 @@
 //! A node at a standstill counts as absent among its peers. It comes back by itself: a level is left once there is an eighth of
 //! the reserve more than its bound, seen within a second of the space being there. Nothing is lost by what is dropped meanwhile:
 //! to the core it is a slow network. Whoever fills the disk faster than this looks still finds a store that fails closed.
+//!
+//! A directory that is no longer where it was (renamed, removed, another filesystem mounted over it) ends the node: the open files
+//! would take writes that no restart finds.
 
 use std::fs;
 use std::io;
@@ -93,12 +96,17 @@ pub struct State {
     pub free: u64,
     /// `store.min_free_bytes`.
     pub reserve: u64,
+    /// Whether the last look saw the directory; else what was seen before stands here.
+    pub seen: bool,
 }
 
 impl State {
     /// What is wrong and what to do, in one line; none while submissions are taken.
     pub fn trouble(&self) -> Option<String> {
-        let Self { level, free, reserve } = *self;
+        let Self { level, free, reserve, seen } = *self;
+        if !seen {
+            return Some("the data directory cannot be looked at, or is no longer where it was: see the log".into());
+        }
         (level >= Level::ReadOnly).then(|| {
             format!(
                 "disk nearly full ({}): {} MiB free, goes on by itself at {} MiB; free space, or lower store.min_free_bytes \
@@ -158,6 +166,25 @@ pub struct Monitor {
     level: Arc<AtomicU8>,
     state: watch::Sender<State>,
     resumptions: watch::Sender<u64>,
+    place: Place,
+}
+
+/// Which directory a path leads to: device and inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place(u64, u64);
+
+impl Place {
+    fn of(directory: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(directory).map(|facts| Self(facts.dev(), facts.ino()))
+    }
+}
+
+/// What a look saw.
+enum Look {
+    Free(u64),
+    /// The path leads somewhere else, or nowhere.
+    Gone,
 }
 
 impl Monitor {
@@ -167,44 +194,56 @@ impl Monitor {
     /// One sentence naming the directory.
     pub fn start(directory: &Path, parameters: &StoreParameters) -> Result<(Self, Disk), String> {
         let (reserve, quota) = (parameters.min_free_bytes, parameters.quota_bytes);
-        let free = measure(directory, quota)
-            .map_err(|error| format!("cannot tell the free space of {}: {error}", directory.display()))?;
-        let state = State { level: decide(Level::Ample, free, reserve), free, reserve };
+        let cannot = |error| format!("cannot tell the free space of {}: {error}", directory.display());
+        let (free, place) = (measure(directory, quota).map_err(cannot)?, Place::of(directory).map_err(cannot)?);
+        let state = State { level: decide(Level::Ample, free, reserve), free, reserve, seen: true };
         let level = Arc::new(AtomicU8::new(state.level as u8));
         let (sender, receiver) = watch::channel(state);
         let (resumptions, resumed) = watch::channel(0);
         tell(&State { level: Level::Ample, ..state }, &state, directory);
         let disk = Disk { level: level.clone(), state: receiver, resumptions: resumed };
-        Ok((Self { directory: directory.to_owned(), reserve, quota, level, state: sender, resumptions }, disk))
+        Ok((Self { directory: directory.to_owned(), reserve, quota, level, state: sender, resumptions, place }, disk))
     }
 
     /// Looks again and again, on a blocking thread, until `stopping` is cancelled.
-    pub async fn run(self, stopping: CancellationToken) {
-        let mut known = true;
+    ///
+    /// # Errors
+    /// One sentence: the directory is no longer where it was.
+    pub async fn run(self, stopping: CancellationToken) -> Result<(), String> {
         loop {
             tokio::select! {
-                () = stopping.cancelled() => return,
+                () = stopping.cancelled() => return Ok(()),
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            let (directory, quota) = (self.directory.clone(), self.quota);
-            let looked = tokio::task::spawn_blocking(move || measure(&directory, quota)).await;
+            let (directory, quota, place) = (self.directory.clone(), self.quota, self.place);
+            let looked = tokio::task::spawn_blocking(move || look(&directory, quota, place)).await;
             match looked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-                Ok(free) => self.saw(free),
-                // Once, not four times a second; what was seen last stays.
-                Err(error) if known => {
-                    warn!(directory = %self.directory.display(), %error, "cannot tell the free space of the data directory");
-                    known = false;
-                    continue;
+                Ok(Look::Free(free)) => self.saw(free),
+                Ok(Look::Gone) => {
+                    self.state.send_modify(|state| state.seen = false);
+                    return Err(format!(
+                        "the data directory {} is no longer where it was: it was renamed, removed, or something was mounted over \
+                         it; put it back and start the node again",
+                        self.directory.display()
+                    ));
                 }
-                Err(_) => continue,
+                Err(error) => self.unseen(&error),
             }
-            known = true;
+        }
+    }
+
+    /// Told once, not four times a second; what was seen last stays.
+    fn unseen(&self, error: &io::Error) {
+        if self.state.borrow().seen {
+            warn!(directory = %self.directory.display(), %error, "cannot tell the free space of the data directory");
+            self.state.send_modify(|state| state.seen = false);
         }
     }
 
     fn saw(&self, free: u64) {
         let before = *self.state.borrow();
-        let now = State { level: decide(before.level, free, self.reserve), free, reserve: self.reserve };
+        let level = decide(before.level, free, self.reserve);
+        let now = State { level, free, reserve: self.reserve, seen: true };
         self.level.store(now.level as u8, Ordering::Relaxed);
         self.state.send_replace(now);
         if before.level == Level::Standstill && now.level < before.level {
@@ -232,6 +271,16 @@ fn tell(before: &State, now: &State, directory: &Path) {
             %directory, free_bytes, reserve_bytes, from, to,
             "the disk is all but full: nothing is taken from peers either until there is space"
         ),
+    }
+}
+
+/// Blocks.
+fn look(directory: &Path, quota: u64, place: Place) -> io::Result<Look> {
+    match Place::of(directory) {
+        Ok(now) if now == place => measure(directory, quota).map(Look::Free),
+        Ok(_) => Ok(Look::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Look::Gone),
+        Err(error) => Err(error),
     }
 }
 
@@ -305,7 +354,7 @@ mod tests {
 
     #[test]
     fn trouble_names_what_there_is_and_what_is_needed() {
-        let state = State { level: Level::ReadOnly, free: 100 << 20, reserve: 128 << 20 };
+        let state = State { level: Level::ReadOnly, free: 100 << 20, reserve: 128 << 20, seen: true };
         let text = state.trouble().expect("trouble");
         assert!(text.contains("100 MiB free") && text.contains("144 MiB") && text.contains("read-only"), "{text}");
         assert_eq!(State { level: Level::Low, ..state }.trouble(), None);
@@ -333,7 +382,25 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(20), resumed).await.expect("soon").expect("the task");
         assert!(disk.takes_submissions());
         stopping.cancel();
-        task.await.expect("the task");
+        assert_eq!(task.await.expect("the task"), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_renamed_ends_the_watch_and_fails_the_check() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let data = folder.path().join("data");
+        for replaced in [false, true] {
+            fs::create_dir(&data).expect("a folder");
+            let (monitor, disk) = Monitor::start(&data, &parameters(0, 0)).expect("a look");
+            fs::rename(&data, folder.path().join(format!("away-{replaced}"))).expect("a rename");
+            if replaced {
+                fs::create_dir(&data).expect("a folder");
+            }
+            let reason = tokio::time::timeout(Duration::from_secs(20), monitor.run(CancellationToken::new())).await;
+            let reason = reason.expect("soon").expect_err("gone");
+            assert!(reason.contains(&data.display().to_string()) && reason.contains("no longer"), "{reason}");
+            assert!(disk.state().trouble().is_some());
+        }
     }
 
     #[test]

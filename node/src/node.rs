@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::backup;
 use crate::batch::intake::Intake;
 use crate::batch::maker::{Maker, MakerSetup};
 use crate::batch::spread::Spreader;
@@ -33,6 +34,7 @@ use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
 use crate::consensus::effects::{Rooms, Stop};
 use crate::consensus::recovery::{self, RecoveryError};
 use crate::consensus::safety::{self, Amnesia, Found, SafetyRecord};
+use crate::control::Control;
 use crate::disk::{Disk, Monitor};
 use crate::execution::log::LogReader;
 use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
@@ -302,10 +304,7 @@ impl Supervisor {
 
     fn disk(&self, monitor: Monitor) {
         let stopping = self.stopping.clone();
-        self.spawn("disk", async move {
-            monitor.run(stopping).await;
-            Ok::<(), NodeError>(())
-        });
+        self.spawn("disk", async move { monitor.run(stopping).await.map_err(NodeError::Other) });
     }
 
     fn clock(&self, monitor: clock::Monitor) {
@@ -320,10 +319,18 @@ impl Supervisor {
         self.spawn("store", async move { Err::<(), StoreError>(store.failed().await) });
     }
 
-    fn http(&self, listener: TcpListener, operator: Arc<View>) {
+    fn control(&self, control: Control) {
+        let stopping = self.stopping.clone();
+        self.spawn("control", async move {
+            control.serve(stopping).await;
+            Ok::<(), NodeError>(())
+        });
+    }
+
+    fn http(&self, listener: TcpListener, operator: Arc<View>, names: Vec<String>) {
         let stopping = self.stopping.clone();
         self.spawn("http", async move {
-            let served = http::serve(listener, operator, stopping).await;
+            let served = http::serve(listener, operator, &names, stopping).await;
             served.map_err(|error| NodeError::Other(format!("operator endpoint: {error}")))
         });
     }
@@ -625,7 +632,9 @@ impl Opened {
         supervisor.store(store.clone());
         supervisor.disk(monitor);
         supervisor.clock(clock_monitor);
-        supervisor.http(listeners.http, view.clone());
+        let config = &commons.config;
+        supervisor.http(listeners.http, view.clone(), config.parameters.listen.http_names.clone());
+        supervisor.control(Control::new(store.clone(), config.data_dir.clone(), backup::name_of(config)));
         commons.spawn_clients(listeners.clients, maker, execution.log, &view, &clock);
         commons.announce();
         let (closing, stopping) = (commons.closing, commons.stopping);

@@ -1,20 +1,17 @@
 //! What outsiders see of a node: status, readiness, gauges. Reads, never decides.
 
-use std::future::Future;
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use rorqual_config::committee::AuthoritySet;
 use rorqual_config::load::NodeConfig;
 use rorqual_config::{AuthorityIndex, Committee};
 use rorqual_network::Links;
+use rorqual_protocol::types::CommitIndex;
 use rorqual_store::Store;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::backup;
 use crate::batch::Maker;
 use crate::batch::intake::Intake;
 use crate::clients::ClientsHandle;
@@ -23,6 +20,7 @@ use crate::consensus::ConsensusStatus;
 use crate::disk::Disk;
 use crate::execution::log::LogReader;
 use crate::http::{Check, Operator};
+use crate::logging;
 use crate::metrics::{Family, Metrics, names, process};
 
 /// Commits behind the certified tip up to which a node calls itself caught up.
@@ -60,12 +58,15 @@ pub struct ViewSetup {
 pub struct View {
     setup: ViewSetup,
     clients: OnceLock<ClientsHandle>,
+    /// What has to be applied before the node calls itself caught up for the first time: what was known to be decided when it took
+    /// part again.
+    goal: OnceLock<CommitIndex>,
 }
 
 impl View {
     /// Looks at a node.
     pub fn new(setup: ViewSetup) -> Self {
-        Self { setup, clients: OnceLock::new() }
+        Self { setup, clients: OnceLock::new(), goal: OnceLock::new() }
     }
 
     /// The client link is spawned last.
@@ -122,6 +123,7 @@ impl View {
         families.extend(self.client_families());
         families.extend(self.clock_families());
         families.push(Family::new(names::BUILD).with([("version", env!("CARGO_PKG_VERSION"))], 1.0));
+        families.push(Family::plain(names::LOG_LOST, logging::lost() as f64));
         families.extend(process::families());
         families
     }
@@ -142,7 +144,7 @@ impl View {
             plain(names::APPLIED_INDEX, applied.index.0),
             plain(names::CERTIFIED_INDEX, status.highest_certified.0),
             plain(names::SOLID_INDEX, status.solid.0),
-            plain(names::LAG, status.lag),
+            plain(names::LAG, lag(&status, applied.index)),
             plain(names::GC_ROUND, status.gc_round.0),
             plain(names::LOG_END, applied.next_position),
             plain(names::LOG_BEGINS, applied.begins),
@@ -269,16 +271,37 @@ impl View {
     }
 }
 
+/// The last commit that is known to be decided: here, or by members of whom one is honest.
+fn decided(status: &ConsensusStatus) -> CommitIndex {
+    let reached = status.last_commit.plus(status.lag);
+    reached.max(status.quorum_commit_index).max(status.highest_certified)
+}
+
+/// Commits that are known to be decided and whose effects nobody can read here yet.
+fn lag(status: &ConsensusStatus, applied: CommitIndex) -> u64 {
+    decided(status).0.saturating_sub(applied.0)
+}
+
+/// Whether the log can be read here up to where others have it, or what is missing. `goal` keeps what has to be reached first.
+fn caught_up(status: &ConsensusStatus, applied: CommitIndex, goal: &OnceLock<CommitIndex>) -> Result<(), String> {
+    // Only a node that takes part has heard of a quorum where the others are.
+    if goal.get().is_none() && status.events.proposed == 0 {
+        return Err("has not taken part since its start: it does not know yet how far the others are".into());
+    }
+    let (lag, goal) = (lag(status, applied), *goal.get_or_init(|| decided(status)));
+    match lag <= READY_LAG && applied >= goal {
+        true => Ok(()),
+        false => Err(format!("{lag} commits behind in what is applied")),
+    }
+}
+
 impl View {
-    /// How far behind, and who says that it cannot help.
-    fn behind(&self, status: &ConsensusStatus) -> String {
+    /// Who says that it cannot help a node that is behind.
+    fn dropped(&self, status: &ConsensusStatus) -> String {
         let dropped = status.dropped_by.iter().map(|peer| &*self.setup.config.committee.member(*peer).name);
         match dropped.collect::<Vec<&str>>().join(", ") {
-            names if names.is_empty() => format!("{} commits behind", status.lag),
-            names => format!(
-                "{} commits behind; dropped the next one, by their word: {names}; waiting for the others",
-                status.lag
-            ),
+            names if names.is_empty() => names,
+            names => format!("; dropped the next one, by their word: {names}; waiting for the others"),
         }
     }
 }
@@ -302,7 +325,11 @@ impl Operator for View {
                     committee.quorum().0
                 ),
             ),
-            check("caught-up", status.lag <= READY_LAG, self.behind(&status)),
+            Check::needed(
+                "caught-up",
+                caught_up(&status, self.setup.log.applied().index, &self.goal)
+                    .map_err(|behind| behind + &self.dropped(&status)),
+            ),
             Check::needed("disk", self.setup.disk.state().trouble().map_or(Ok(()), Err)),
             Check::advisory("clock", self.setup.clock.state().trouble().map_or(Ok(()), Err)),
         ]
@@ -325,7 +352,7 @@ impl Operator for View {
             "last_commit": status.last_commit.0,
             "highest_certified": status.highest_certified.0,
             "gc_round": status.gc_round.0,
-            "lag": status.lag,
+            "lag": lag(&status, applied.index),
             "history_dropped_by": status.dropped_by.iter().map(|peer| &config.committee.member(*peer).name).collect::<Vec<_>>(),
             "applied": { "index": applied.index.0, "positions": applied.next_position, "time_ms": applied.time_ms },
             "clock": {
@@ -342,12 +369,10 @@ impl Operator for View {
         })
     }
 
-    fn backup(&self, output: PathBuf) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
-        let (store, of) = (self.setup.store.clone(), backup::name_of(&self.setup.config));
-        Box::pin(async move { backup::make(&store, &output, &of).await })
-    }
-
     fn metrics(&self) -> String {
         self.setup.metrics.render(&self.families())
     }
 }
+
+#[cfg(test)]
+mod tests;

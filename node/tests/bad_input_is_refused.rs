@@ -107,7 +107,7 @@ fn a_key_outside_the_committee_is_refused() {
     assert!(sentence(&said).contains("is no member's: use the key file of a member"), "{said}");
     // A key that others may read is refused too.
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (code, said) = refused(&cluster.members[0].config(), &[]);
     assert_eq!(code, Some(2), "{said}");
     assert!(sentence(&said).contains("chmod 600"), "{said}");

@@ -283,3 +283,43 @@ fn a_node_without_a_quorum_stops_at_once_and_one_that_just_starts_stops_too() {
     wait_for("its first words", || (cluster.members[0].whole_log().len() > before).then_some(()));
     assert_eq!(cluster.members[0].terminate(), Some(0), "{}", cluster.members[0].last_words());
 }
+
+#[test]
+fn a_configuration_may_come_from_a_pipe() {
+    let cluster = Cluster::prepare(4);
+    let directory = &cluster.members[0].directory;
+    let script = format!(
+        "cat node.toml | {0} config check --config /dev/stdin && {0} config show --config /dev/stdin --set log.filter=warn < node.toml",
+        env!("CARGO_BIN_EXE_rorqual")
+    );
+    let output = std::process::Command::new("sh").arg("-c").arg(script).current_dir(directory).output().unwrap();
+    let said = format!("{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("/dev/stdin: ok"), "{said}");
+    let origin = |key: &str| said.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+    assert!(origin("log.filter").ends_with("flag") && origin("listen.peer").ends_with("file /dev/stdin"), "{said}");
+}
+
+#[test]
+fn the_root_of_a_volume_is_refused_as_a_data_directory_with_the_remedy() {
+    let cluster = Cluster::prepare(4);
+    let data = cluster.members[0].directory.join("data");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir_all(data.join("lost+found")).unwrap();
+    let output = run(&["init", "--config", cluster.members[0].config().to_str().unwrap()]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("root of a volume") && said.contains(data.join("data").to_str().unwrap()), "{said}");
+    std::fs::remove_dir_all(&data).unwrap();
+    let output = run(&["init", "--config", cluster.members[0].config().to_str().unwrap()]);
+    assert!(stdout(&output).contains(" MiB"), "{}", stdout(&output));
+}
+
+#[test]
+fn commands_that_are_printed_for_paths_with_blanks_can_be_pasted() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("a b");
+    let output = run(&["testnet", "--nodes", "4", "--output-dir", directory.to_str().unwrap()]);
+    let said = stdout(&output);
+    assert!(said.contains(&format!("--config '{}/node-0/node.toml'`", directory.display())), "{said}");
+}

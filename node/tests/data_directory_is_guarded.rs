@@ -56,6 +56,8 @@ fn copy(from: &Path, to: &Path) {
         let target = to.join(entry.file_name());
         match entry.file_type().unwrap().is_dir() {
             true => copy(&entry.path(), &target),
+            // A node that was killed leaves its control socket, which is no data.
+            false if entry.file_name() == rorqual_node::control::FILE => {}
             false => drop(std::fs::copy(entry.path(), target).unwrap()),
         }
     }
@@ -380,8 +382,8 @@ fn what_is_not_there_is_a_usage_error() {
     }
 }
 
-/// Makes a data directory as another version of the daemon would have left it. `whole`: with the columns of this one.
-fn of_format_one(member: &Member, whole: bool) {
+/// Makes a data directory as another version of the daemon would have left it: without a column of this one.
+fn of_format_one(member: &Member) {
     use rorqual_node::schema::{self, Identity, META, Meta, UNDELIVERED};
     let (chain_id, me) = {
         let store = open(member);
@@ -395,7 +397,7 @@ fn of_format_one(member: &Member, whole: bool) {
     };
     std::fs::remove_dir_all(data(member)).unwrap();
     let mut options = schema::options(&Default::default(), true);
-    options.columns.retain(|column| whole || column.name != UNDELIVERED.0);
+    options.columns.retain(|column| column.name != UNDELIVERED.0);
     let store = rorqual_store::Store::open(&data(member), options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
@@ -411,24 +413,21 @@ fn a_directory_of_another_format_is_refused_with_both_numbers_and_left_as_it_is(
     let cluster = Cluster::prepare(4);
     let member = &cluster.members[0];
     let backup = cluster.path().join("backup");
-    let whole = false;
-    {
-        of_format_one(member, whole);
-        for (name, more) in [
-            ("run", &[][..]),
-            ("inspect", &[]),
-            ("verify-store", &[]),
-            ("repair", &[]),
-            ("backup", &["--output", backup.to_str().unwrap()]),
-        ] {
-            let output = command(name, member, more);
-            let said = stderr(&output);
-            assert_eq!(output.status.code(), Some(2), "{name}, whole {whole}: {}{said}", stdout(&output));
-            assert!(said.contains("format 1") && said.contains("format 2"), "{name}, whole {whole}: {said}");
-            assert!(!said.contains("column") && !said.contains("undelivered"), "{name}, whole {whole}: {said}");
-        }
-        assert!(!data(member).join("AMNESIA").exists() && !data(member).join("lost").exists(), "it was touched");
+    of_format_one(member);
+    for (name, more) in [
+        ("run", &[][..]),
+        ("inspect", &[]),
+        ("verify-store", &[]),
+        ("repair", &[]),
+        ("backup", &["--output", backup.to_str().unwrap()]),
+    ] {
+        let output = command(name, member, more);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{name}: {}{said}", stdout(&output));
+        assert!(said.contains("format 1") && said.contains("format 2"), "{name}: {said}");
+        assert!(!said.contains("column") && !said.contains("undelivered"), "{name}: {said}");
     }
+    assert!(!data(member).join("AMNESIA").exists() && !data(member).join("lost").exists(), "it was touched");
 }
 
 #[test]
@@ -496,4 +495,40 @@ fn what_a_repair_drops_does_not_free_the_round_of_the_newest_block() {
     let kept = kept.map(|bytes| VerifiedBlock::from_store(bytes).unwrap().reference());
     assert_eq!(kept, Some(block.reference()), "another block was signed for round {}", block.round());
     assert!(newest(&cluster.members[0]).round() > block.round() && Round(0) < block.round());
+
+#[test]
+fn a_copy_is_verified_in_its_place_and_backups_only_read_and_lie_outside() {
+    let cluster = used();
+    let (member, backup) = (&cluster.members[0], cluster.path().join("backup"));
+    let state = || {
+        let mut files: Vec<_> = std::fs::read_dir(data(member)).unwrap().map(|entry| entry.unwrap()).collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        files.iter().map(|f| (f.file_name(), f.metadata().unwrap().modified().unwrap())).collect::<Vec<_>>()
+    };
+    let before = state();
+    let output = command("backup", member, &["--output", backup.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(state(), before, "what is copied is only read");
+    let output = command("verify-store", member, &[backup.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&backup.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    let inside = data(member).join("inside");
+    let output = command("backup", member, &["--output", inside.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("inside the data directory"), "{}", stderr(&output));
+    let output = command("restore", &cluster.members[1], &["--from", "/nowhere"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_backup_of_a_node_that_is_frozen_is_given_up_with_the_reason() {
+    let cluster = Cluster::start(1);
+    let member = &cluster.members[0];
+    member.signal("STOP");
+    let backup = cluster.path().join("backup");
+    let output = command("backup", member, &["--output", backup.to_str().unwrap()]);
+    member.signal("CONT");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("has said nothing for 15 s"), "{}", stderr(&output));
 }

@@ -5,8 +5,10 @@
 mod cluster;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cluster::{Cluster, Member, get, wait_for};
+use rorqual_client::{Client, Options};
 
 /// The samples of a text in the Prometheus format; panics where it is not valid.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -178,4 +180,35 @@ fn a_healthy_node_logs_its_start_its_links_and_its_stop_and_nothing_else() {
     }
     assert!(log.contains("SIGTERM: draining") && log.contains("\"stopped\""), "{log}");
     cluster.members[0].submit("three go on");
+}
+
+#[test]
+fn two_thousand_status_questions_at_once_make_no_two_hundred_threads() {
+    let cluster = Cluster::start(1);
+    let member = &cluster.members[0];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let threads = || {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", member.process_id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().to_owned();
+        line.parse::<usize>().unwrap()
+    };
+    let most = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for _ in 0..64 {
+            clients.push(Arc::new(Client::connect(&member.client, Options::default()).await.unwrap()));
+        }
+        let ask = |client: &Arc<Client>| {
+            let client = client.clone();
+            tokio::spawn(async move { client.status().await.is_ok() })
+        };
+        let asked: Vec<_> = clients.iter().flat_map(|client| (0..32).map(|_| ask(client))).collect();
+        let mut most = 0;
+        for answer in asked {
+            most = most.max(threads());
+            assert!(answer.await.unwrap());
+        }
+        most
+    });
+    // 64 for work that blocks, the runtime's own and those of the store.
+    assert!(most < 128, "{most} threads");
 }

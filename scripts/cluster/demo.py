@@ -49,10 +49,8 @@ def run(nodes: int, file: Path, *, keep: bool) -> Verdict:
         cluster = Cluster.create(directory / "cluster", nodes, bound=True)
         verdict = _run(cluster, lines, file, directory)
     except ClusterError as error:
-        # The verdict is the last line; what a dead node said stands above it.
-        sentence, _, details = str(error).partition("\n")
-        print(details)
-        verdict = Verdict(False, sentence)
+        print(error)
+        verdict = Verdict(False, one_sentence(str(error)))
     except KeyboardInterrupt:
         verdict, interrupted = Verdict(False, "interrupted"), True
     finally:
@@ -92,6 +90,12 @@ def _run(cluster: Cluster, lines: Sequence[bytes], file: Path, directory: Path) 
         f"{len(lines)} lines of {file.name} committed through {len(cluster.nodes)} nodes, each exactly once, "
         f"in the same order everywhere ({time.monotonic() - started:.1f} s)",
     )
+
+
+def one_sentence(reason: str) -> str:
+    """The first line with, where that only announces what a process said, the last thing it said."""
+    first, *said = [line.strip() for line in reason.splitlines() if line.strip()] or ["no reason was given"]
+    return f"{first} {said[-1]}" if said else first
 
 
 def read_lines(file: Path) -> list[bytes]:

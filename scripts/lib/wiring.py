@@ -27,7 +27,6 @@ TYPES = {
 # Refused or enforced where the configuration is validated: no later code can meet another value.
 ENFORCED = {
     "client.open": "listen.client may leave loopback only with it",
-    "client.allowed_keys": "refused unless empty: TLS on the client link is not built",
 }
 
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)

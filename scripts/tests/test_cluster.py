@@ -36,6 +36,16 @@ class LogTest(unittest.TestCase):
         self.assertEqual([entry.text for entry in log.parse("0\ta\u2028b\n1\t\n")], ["a\u2028b", ""])
 
 
+class DemoVerdictTest(unittest.TestCase):
+    def test_the_last_line_of_a_failure_holds_its_reason(self) -> None:
+        said = "submitting through node-0 failed:\n5 of 9 committed\nrorqual: refused: the disk is nearly full\n"
+        self.assertEqual(
+            demo.one_sentence(said), "submitting through node-0 failed: rorqual: refused: the disk is nearly full"
+        )
+        self.assertEqual(demo.one_sentence("no such file"), "no such file")
+        self.assertEqual(demo.one_sentence(""), "no reason was given")
+
+
 class KillTestTest(unittest.TestCase):
     def test_what_had_a_receipt_must_be_there_once(self) -> None:
         found = log.parse("5\ta\n6\tb\n7\t0aff\n")

@@ -11,7 +11,6 @@ SOUND = {
         '"consensus.pace" consensus.pace: Duration, "duration", "How fast";\n'
         '        "retention.bytes" retention.bytes: Bytes, "size", "How much";\n'
         '        "client.open" client.open: bool, "", "";\n'
-        '        "client.allowed_keys" client.allowed_keys: Keys, "", "";\n'
     ),
     "node/protocol/src/input.rs": (
         "pub enum Input {\n /// x, y\n Block { sender: u8 },\n RoundTrip(Option<(u8, u8)>),\n Timer,\n}"

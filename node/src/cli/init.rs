@@ -32,7 +32,13 @@ pub fn run(args: Args) -> Result<(), CliError> {
             )
         }
         false => {
-            print(&format!("{directory}: created for member {} of chain {}", config.me, config.committee.chain_id()))
+            let bytes = crate::disk::used(&config.data_dir).map_err(|error| CliError::failed(error.to_string()))?;
+            print(&format!(
+                "{directory}: created for member {} of chain {}; it takes {} MiB now, and about 22 MiB once the node has run",
+                config.me,
+                config.committee.chain_id(),
+                bytes.div_ceil(1 << 20)
+            ))
         }
     }
 }
@@ -42,6 +48,12 @@ fn refuse_existing(config: &NodeConfig) -> Result<(), CliError> {
     match config.data_dir.symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(CliError::usage(format!("data directory {}: {error}", config.data_dir.display()))),
+        Ok(_) if config.data_dir.join("lost+found").is_dir() => Err(CliError::usage(format!(
+            "data directory {} is the root of a volume (it has a lost+found): set `data` to a folder below it, for example {}, \
+             which `rorqual init` makes",
+            config.data_dir.display(),
+            config.data_dir.join("data").display()
+        ))),
         Ok(_) => Err(CliError::usage(format!(
             "data directory {} exists already and is not touched: a node that has ever signed must keep its data; only for a \
              node that has never run, remove the directory and run `rorqual init` again",

@@ -1,5 +1,6 @@
 //! `rorqual inspect`: what is in a data directory. Changes nothing, and works beside a running node.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rorqual_config::encoding::decode;
@@ -43,8 +44,16 @@ pub fn run(args: Args) -> Result<(), CliError> {
         (None, Some(directory)) => directory,
         (None, None) => return Err(CliError::usage("give --config FILE or a directory".into())),
     };
-    if !directory.is_dir() {
-        return Err(CliError::usage(format!("there is no data directory {}", directory.display())));
+    if let Err(error) = directory.read_dir() {
+        return Err(match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                CliError::usage(format!("there is no data directory {}", directory.display()))
+            }
+            _ => CliError::failed(format!(
+                "cannot look into {}: {error}; run it as the user that runs the node, or as root",
+                directory.display()
+            )),
+        });
     }
     schema::check_format(&directory).map_err(|error| CliError::usage(error.to_string()))?;
     let mut facts = outside(&directory)?;

@@ -8,6 +8,7 @@ pub mod error;
 pub mod init;
 pub mod inspect;
 pub mod keygen;
+pub mod limits;
 pub mod link;
 pub mod log;
 pub mod read;
@@ -104,7 +105,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if !error.message.is_empty() {
-                eprintln!("rorqual: {error}");
+                crate::logging::tell(&format!("rorqual: {error}"));
             }
             ExitCode::from(error.code)
         }

@@ -54,6 +54,9 @@ pub fn run(args: Args) -> Result<(), CliError> {
 
 fn check(from: &Path, config: &NodeConfig) -> Result<(), CliError> {
     let name = from.display();
+    if !from.is_dir() {
+        return Err(CliError::usage(format!("there is no directory {name}: give the one that `rorqual backup` made")));
+    }
     if safety::forbidden(from).map_err(CliError::failed)?.is_none() {
         return Err(CliError::usage(format!(
             "{name} is not a backup: it has no file {}, with which `rorqual backup` makes every one",

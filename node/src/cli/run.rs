@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use rorqual_config::NodeConfig;
 use rorqual_config::load::{environment, load_node};
-use rorqual_config::parameters::{LogFormat, LogParameters};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
-use super::CliError;
 use super::config::flags;
 use super::service_manager::ServiceManager;
+use super::{CliError, limits};
 use crate::files::raise_limit;
+use crate::logging::{Log, LogError};
 use crate::node::{Node, NodeError};
 
 /// How long tasks may take to end once the node has stopped.
@@ -36,10 +35,29 @@ pub struct Args {
 /// The reason the node stopped, with the exit code that belongs to it.
 pub fn run(args: Args) -> Result<(), CliError> {
     let config = load_node(&args.config, &flags(&args.set)?, &environment())?;
-    start_log(&config.parameters.log)?;
+    let store = &config.parameters.store;
+    let caches =
+        store.block_cache_bytes.saturating_add(store.write_buffer_bytes).saturating_add(store.payload_cache_bytes);
+    limits::check(store.reader_threads, caches)?;
+    let log = Log::start(&config.parameters.log).map_err(|error| match error {
+        LogError::Filter { .. } => CliError::usage(error.to_string()),
+        LogError::Failed(_) => CliError::failed(error.to_string()),
+    })?;
     raise_limit();
+    let result = run_to_the_end(config);
+    // The last line is a line of the log: in its format, and as little waited for.
+    let told = result.map_err(|error| {
+        log.reason(error.code, &error.message);
+        CliError { message: String::new(), ..error }
+    });
+    log.finish();
+    told
+}
+
+fn run_to_the_end(config: NodeConfig) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(limits::BLOCKING_THREADS)
         .build()
         .map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))?;
     let result = runtime.block_on(serve(config));
@@ -101,17 +119,22 @@ fn second_signal(what: &str) -> CliError {
     ))
 }
 
-/// SIGTERM and SIGINT mean the same.
+/// SIGTERM, SIGINT and SIGHUP mean the same: a terminal that is closed must not cut a node off. Nothing is read again on SIGHUP.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, CliError> {
         let listen =
             |kind| signal(kind).map_err(|error| CliError::failed(format!("cannot listen for signals: {error}")));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
     /// The name of the next one.
@@ -119,6 +142,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 }
@@ -127,35 +151,5 @@ fn into_cli(error: NodeError) -> CliError {
     match error.is_usage() {
         true => CliError::usage(error.to_string()),
         false => CliError::failed(error.to_string()),
-    }
-}
-
-fn start_log(log: &LogParameters) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&log.filter)
-        .map_err(|error| CliError::usage(format!("log.filter `{}` is not a filter: {error}", log.filter)))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    let result = match log.format {
-        LogFormat::Text => {
-            let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            subscriber.with_ansi(is_coloured(terminal, std::env::var_os("NO_COLOR"))).try_init()
-        }
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    };
-    result.map_err(|error| CliError::failed(format!("cannot start the log: {error}")))
-}
-
-/// Colours are for terminals, and for nobody who has set NO_COLOR to anything.
-fn is_coloured(terminal: bool, no_color: Option<std::ffi::OsString>) -> bool {
-    terminal && no_color.is_none_or(|value| value.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_coloured;
-
-    #[test]
-    fn no_color_is_honoured() {
-        assert!(is_coloured(true, None) && is_coloured(true, Some("".into())));
-        assert!(!is_coloured(true, Some("1".into())) && !is_coloured(false, None));
     }
 }

@@ -9,7 +9,9 @@ use clap::ValueEnum;
 use rorqual_config::committee::MAX_MEMBERS;
 use rorqual_config::load::{load_node, write_committee, write_node};
 use rorqual_config::parameters::Listen;
-use rorqual_config::{Committee, Digest, Durability, KeyPair, Member, NodeParameters, ProtocolParameters, Stake};
+use rorqual_config::{
+    Committee, Digest, Durability, KeyPair, Member, NodeParameters, ProtocolParameters, Stake, shell,
+};
 use serde_json::{Value, json};
 
 use super::CliError;
@@ -100,7 +102,7 @@ fn plan(directory: &Path, base: u16, index: usize) -> Result<Made, CliError> {
         directory: directory.join(&name),
         name,
         key: KeyPair::generate().map_err(from_key_file)?,
-        listen: Listen { peer: address(0), client: address(1), http: address(2) },
+        listen: Listen { peer: address(0), client: address(1), http: address(2), ..Listen::default() },
     })
 }
 
@@ -135,7 +137,7 @@ fn write(args: &Args, nodes: &[Made], committee: &Committee) -> Result<(), CliEr
             Profile::Lan => NodeParameters::default(),
             Profile::Wan => NodeParameters::wan(),
         };
-        let parameters = NodeParameters { durability: args.durability, listen: node.listen, ..profile };
+        let parameters = NodeParameters { durability: args.durability, listen: node.listen.clone(), ..profile };
         let file = node.directory.join("node.toml");
         write_node(&file, &parameters).map_err(|error| failed(&file, error))?;
         // What was written is read back, so that a node never finds fault with it later.
@@ -158,7 +160,10 @@ fn summary(args: &Args, nodes: &[Made], committee: &Committee) -> String {
         text.push_str("Fewer than 4 nodes tolerate no fault: any of them can stop this network.\n");
     }
     let first = args.output_dir.join("node-0/node.toml");
-    text.push_str(&format!("Start each node with, for example, `rorqual run --config {}`", first.display()));
+    text.push_str(&format!(
+        "Start each node with, for example, `rorqual run --config {}`",
+        shell(&first.display().to_string())
+    ));
     text
 }
 

@@ -1,6 +1,8 @@
 //! `rorqual verify-store`: reads everything in a data directory, checks every checksum and every record against its key, and names
 //! each damage. Changes nothing. The node must not run meanwhile.
 
+use std::path::PathBuf;
+
 use rorqual_config::NodeConfig;
 use rorqual_config::encoding::decode;
 use rorqual_protocol::types::{BatchKey, CommitIndex, Round};
@@ -21,6 +23,9 @@ use crate::schema::{self, Meta};
 pub struct Args {
     #[command(flatten)]
     source: Source,
+    /// Another copy of this node's data in place of its data directory: a backup, a mounted snapshot
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
 }
 
 /// Everything that is wrong with a data directory.
@@ -44,7 +49,8 @@ pub(super) struct Findings {
 /// # Errors
 /// Exit code 1 with the number of damages; 2 where there is no such directory, or of another chain or format.
 pub fn run(args: Args) -> Result<(), CliError> {
-    let config = args.source.load()??;
+    let mut config = args.source.load()??;
+    config.data_dir = args.directory.unwrap_or(config.data_dir);
     let findings = examine(&config)?;
     show(&findings, args.source.json)?;
     match findings.damages.len() {

@@ -4,29 +4,29 @@
 //! - `/readyz`: named checks, one a line; 503 while one fails that the node needs, `[-]`; `[!]` is for operators and fails nothing.
 //! - `/status`: facts as JSON.
 //! - `/metrics`: Prometheus text.
-//! - `POST /backup` with `{"output": "/absolute/path"}`: has the node copy its data there, see [`crate::backup`]. Only where the
-//!   endpoint listens on loopback, and only for requests that name its address as their host and JSON as their type: no web page
-//!   can send those.
 //!
-//! Promises: at most [`MAX_CONNECTIONS`] connections at once, the others wait in the kernel; whoever does not finish a
-//! request, or does not read its answer, is closed in bounded time. An answer never blocks a runtime thread.
+//! Nothing here changes anything: a backup is asked for on the control socket, see [`crate::control`].
+//!
+//! Promises: at most [`MAX_CONNECTIONS`] connections at once, each for one request and [`DEADLINE`] at most; when all places are taken
+//! the oldest silent one gives way. `/status` and `/metrics` answer only requests whose `Host` is an IP address, `localhost` or a
+//! name of `listen.http_names`. An answer never blocks a runtime thread, and at most 4 are made at once.
 
-mod backup;
+mod host;
 mod serve;
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-pub use serve::{MAX_CONNECTIONS, serve};
+pub use serve::{DEADLINE, MAX_CONNECTIONS, serve};
 
 /// One named check of `/readyz`.
 pub struct Check {
@@ -58,8 +58,6 @@ pub trait Operator: Send + Sync + 'static {
     fn status(&self) -> serde_json::Value;
     /// Prometheus text.
     fn metrics(&self) -> String;
-    /// Copies the data to a directory; one sentence where that fails.
-    fn backup(&self, output: PathBuf) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 }
 
 /// Binds the endpoint.
@@ -78,25 +76,46 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-fn router(operator: Arc<dyn Operator>, address: SocketAddr) -> Router {
-    let (ready, status, metrics) = (operator.clone(), operator.clone(), operator.clone());
+/// Answers that are made at once.
+const ANSWERS: usize = 4;
+
+fn router(operator: Arc<dyn Operator>, names: &[String]) -> Router {
+    let (ready, status, metrics) = (operator.clone(), operator.clone(), operator);
+    let (places, names) = (Arc::new(Semaphore::new(ANSWERS)), Arc::<[String]>::from(names));
+    let (for_ready, for_status, for_metrics) = (places.clone(), places.clone(), places);
+    let facts = Router::new()
+        .route("/status", get(move || answer(for_status, move || json(&status.status()))))
+        .route("/metrics", get(move || answer(for_metrics, move || prometheus(metrics.metrics()))))
+        .layer(middleware::from_fn(move |request: Request, next: Next| ours(names.clone(), request, next)));
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || answer(move || render(&ready.ready()))))
-        .route("/status", get(move || answer(move || json(&status.status()))))
-        .route("/metrics", get(move || answer(move || prometheus(metrics.metrics()))))
-        .route(
-            "/backup",
-            post(move |headers, body| async move { backup::answer(&*operator, address, &headers, &body).await }),
-        )
-        .fallback(|| async {
-            (StatusCode::NOT_FOUND, "there is /livez, /readyz, /status, /metrics and POST /backup\n")
-        })
+        .route("/readyz", get(move || answer(for_ready, move || render(&ready.ready()))))
+        .merge(facts)
+        .fallback(|| async { (StatusCode::NOT_FOUND, "there is /livez, /readyz, /status and /metrics\n") })
 }
 
-/// Asks on a thread that may block: the database has locks of its own.
-async fn answer<T: IntoResponse + Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Response {
-    match tokio::task::spawn_blocking(ask).await {
+/// Refuses facts to whoever means another host.
+async fn ours(names: Arc<[String]>, request: Request, next: Next) -> Response {
+    if host::is_ours(request.headers(), &names) {
+        return next.run(request).await;
+    }
+    let text = "the request's one Host must be an IP address, localhost, or a name listed in listen.http_names\n";
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// Asks on a thread that may block: the database has locks of its own. Never more than [`ANSWERS`] of them.
+async fn answer<T: IntoResponse + Send + 'static>(
+    places: Arc<Semaphore>,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Response {
+    // Never closed.
+    let place = places.acquire_owned().await;
+    let asked = tokio::task::spawn_blocking(move || {
+        let answer = ask();
+        drop(place);
+        answer
+    });
+    match asked.await {
         Ok(answer) => answer.into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("no answer: {error}\n")).into_response(),
     }

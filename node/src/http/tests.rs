@@ -1,5 +1,7 @@
 //! The endpoints over real sockets.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -22,21 +24,28 @@ impl Operator for Fixed {
     fn metrics(&self) -> String {
         "# HELP a A\n# TYPE a gauge\na 1\n".into()
     }
-    fn backup(&self, output: PathBuf) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> {
-        Box::pin(async move { if output.is_absolute() { Ok(()) } else { Err("not absolute".into()) } })
-    }
 }
 
-async fn start(missing: Option<&'static str>) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+type Served = (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>);
+
+async fn start(missing: Option<&'static str>) -> Served {
+    start_within(missing, DEADLINE).await
+}
+
+async fn start_within(missing: Option<&'static str>, deadline: Duration) -> Served {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let (address, shutdown) = (listener.local_addr().unwrap(), CancellationToken::new());
-    let served = serve(listener, Arc::new(Fixed { missing }), shutdown.clone());
-    (address, shutdown, tokio::spawn(async move { served.await.unwrap() }))
+    let until = shutdown.clone();
+    let served = tokio::spawn(async move {
+        let names = ["node-0.example.org".to_owned()];
+        serve::serve_within(listener, Arc::new(Fixed { missing }), &names, deadline, until).await;
+    });
+    (address, shutdown, served)
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
@@ -71,17 +80,61 @@ async fn formats_are_declared_and_what_is_not_there_is_listed() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_and_are_served() {
+async fn silent_connections_and_unread_answers_never_keep_anybody_out() {
     let (address, ..) = start(None).await;
     let mut idle = Vec::new();
-    for _ in 0..MAX_CONNECTIONS {
-        idle.push(TcpStream::connect(address).await.unwrap());
+    for number in 0..4 * MAX_CONNECTIONS {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if number % 2 == 0 {
+            // A body that never comes, an answer that nobody reads.
+            let request = "GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n";
+            stream.write_all(request.as_bytes()).await.unwrap();
+        }
+        idle.push(stream);
     }
-    let waiting = tokio::spawn(get(address, "/livez"));
-    tokio::task::yield_now().await;
-    assert!(!waiting.is_finished());
-    drop(idle.pop());
-    assert!(waiting.await.unwrap().starts_with("HTTP/1.1 200"));
+    assert!(get(address, "/livez").await.starts_with("HTTP/1.1 200"));
+    // The oldest silent one had to go, without a word.
+    assert_eq!(idle[1].read(&mut [0; 16]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test]
+async fn one_deadline_is_over_a_whole_request_and_its_answer() {
+    let (address, ..) = start_within(None, Duration::from_millis(300)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut answer = Vec::new();
+    // A byte now and then: an ever growing head.
+    let trickle = async {
+        for byte in b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: ".iter().chain(std::iter::repeat(&b'x')) {
+            if stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Ends because the connection does: the head would fit for minutes.
+    trickle.await;
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+}
+
+#[tokio::test]
+async fn facts_are_only_told_to_whoever_means_this_host() {
+    let (address, ..) = start(None).await;
+    for (host, path, code) in [
+        ("evil.example", "/status", 421),
+        ("evil.example", "/metrics", 421),
+        ("evil.example", "/livez", 200),
+        ("evil.example", "/readyz", 200),
+        ("node-0.example.org:9602", "/status", 200),
+        ("10.0.0.7:9602", "/metrics", 200),
+        ("localhost\r\nHost: localhost", "/status", 421),
+    ] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {code}")), "{host} {path}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ metrics! {
     APPLIED_INDEX Gauge "rorqual_applied_index" "Index of the last commit that execution applied";
     CERTIFIED_INDEX Gauge "rorqual_certified_index" "Index of the highest commit with a full certificate here";
     SOLID_INDEX Gauge "rorqual_solid_index" "Index of the highest commit whose payload is complete here";
-    LAG Gauge "rorqual_lag_commits" "Commits that an honest member is ahead of this node";
+    LAG Gauge "rorqual_lag_commits" "Commits that are known to be decided, here or by an honest member, and not applied here";
     GC_ROUND Gauge "rorqual_gc_round" "Round at and below which blocks can no longer be committed";
     LOG_END Gauge "rorqual_log_next_position" "Position that the next transaction will get: transactions applied since the genesis";
     LOG_BEGINS Gauge "rorqual_log_begins_position" "First position that is still stored here";
@@ -57,6 +57,7 @@ metrics! {
     SEALED_BATCHES Counter "rorqual_sealed_batches_total" "Own batches sealed";
     SEALED_BYTES Counter "rorqual_sealed_bytes_total" "Bytes of own batches sealed";
     STAGE_LATENCY Histogram "rorqual_stage_latency_seconds" "Time that own batches spent in a stage, in seconds. Label: stage";
+    LOG_LOST Counter "rorqual_log_lines_lost_total" "Lines of the log that could not be written, or that nobody read in time";
     CORE_EVENTS Counter "rorqual_core_events_total" "What happened in the consensus core. Label: event";
     CORE_HELD Gauge "rorqual_core_held" "What the consensus core holds, each of it bounded. Label: what";
     PAYLOAD_RECEIVED Counter "rorqual_payload_received_bytes_total" "Payload taken in from a peer, in bytes. Label: peer";

@@ -1,6 +1,7 @@
 //! Who has a database directory: the lock that RocksDB takes, and who holds it.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -18,11 +19,13 @@ const LOCK: &str = "LOCK";
 /// kept away by the operating system, so do not open one meanwhile.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    /// None on a filesystem that takes no writes, where there is no file to lock: nobody has a store open there.
+    _file: Option<File>,
 }
 
 impl Lock {
-    /// Takes the lock.
+    /// Takes the lock. Where nothing may be written (a snapshot mounted read-only, somebody else's files) it is the shared one,
+    /// which a running node refuses too.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::Locked`] with the process that has it, [`StoreError::Io`].
@@ -36,17 +39,32 @@ impl Lock {
         let create = path.join("CURRENT").exists();
         let file = match File::options().read(true).write(true).create(create).truncate(false).open(&name) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(StoreError::Missing { path: path.to_path_buf() });
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) => {
+                return Lock::shared(path, &name);
             }
             Err(error) => return Err(failed(&error)),
         };
-        match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
+        Lock::locked(path, &name, file, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn shared(path: &Path, name: &Path) -> Result<Lock, StoreError> {
+        match File::open(name) {
+            Ok(file) => Lock::locked(path, name, file, FlockOperation::NonBlockingLockShared),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Lock { _file: None }),
+            Err(error) => Err(StoreError::from_io(&format!("locking {}", name.display()), &error)),
+        }
+    }
+
+    fn locked(path: &Path, name: &Path, file: File, how: FlockOperation) -> Result<Lock, StoreError> {
+        match rustix::fs::fcntl_lock(&file, how) {
+            Ok(()) => Ok(Lock { _file: Some(file) }),
             Err(Errno::ACCESS | Errno::AGAIN) => {
                 Err(StoreError::Locked { path: path.to_path_buf(), holder: holder(path) })
             }
-            Err(error) => Err(failed(&error.into())),
+            Err(error) => Err(StoreError::from_io(&format!("locking {}", name.display()), &error.into())),
         }
     }
 }
@@ -58,14 +76,18 @@ pub fn holder(path: &Path) -> Option<u32> {
     let table = fs::read_to_string("/proc/locks").ok()?;
     let holders = holders(&table, facts.ino());
     // An inode's number is unique on one device only, and the table's devices are not always those that files name.
-    holders.into_iter().find(|process| has_open(*process, &lock))
+    holders.into_iter().find(|process| has_open(*process, &lock).unwrap_or(true))
 }
 
-/// Whether the process has this file open.
-fn has_open(process: u32, file: &Path) -> bool {
-    let Ok(file) = file.canonicalize() else { return false };
-    let Ok(open) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
-    open.filter_map(Result::ok).any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == file))
+/// Whether the process has this file open; none where it is another user's and the system does not tell.
+fn has_open(process: u32, file: &Path) -> Option<bool> {
+    let Ok(file) = file.canonicalize() else { return Some(false) };
+    let open = match fs::read_dir(format!("/proc/{process}/fd")) {
+        Ok(open) => open,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+        Err(_) => return Some(false),
+    };
+    Some(open.filter_map(Result::ok).any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == file)))
 }
 
 /// Processes that hold a POSIX lock on a file with this inode: lines like

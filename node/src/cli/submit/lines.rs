@@ -19,6 +19,7 @@ use super::{Args, Fate, committed};
 use crate::cli::CliError;
 use crate::cli::error::print;
 use crate::cli::link::failed;
+use crate::logging::tell;
 
 /// Lines in flight at once.
 const IN_FLIGHT: usize = 1_024;
@@ -166,7 +167,7 @@ impl Report {
         if self.failed <= DESCRIBED
             && let Some(text) = fate.text(ticket, "`rorqual submit --file` on that line, without its end,")
         {
-            eprintln!("line {number}: {text}");
+            tell(&format!("line {number}: {text}"));
         }
         Ok(())
     }
@@ -180,14 +181,14 @@ impl Report {
         let due = self.told.map_or(self.began + Duration::from_secs(2), |told| told + Duration::from_secs(1));
         if Instant::now() >= due {
             self.told = Some(Instant::now());
-            eprintln!("{} of {} committed", self.committed, self.total);
+            tell(&format!("{} of {} committed", self.committed, self.total));
         }
         Ok(())
     }
 
     fn end(&self) -> Result<(), CliError> {
         if self.told.is_some() && self.failed == 0 {
-            eprintln!("{} of {} committed", self.committed, self.total);
+            tell(&format!("{} of {} committed", self.committed, self.total));
         }
         match self.failed {
             0 => Ok(()),
