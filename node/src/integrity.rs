@@ -121,7 +121,6 @@ fn meta(key: &[u8], value: &[u8]) -> Result<(), String> {
         Meta::BEGINS => read::<Begins>(value).map(drop),
         Meta::COVER => read::<Cover>(value).map(drop),
         Meta::NEVER_SIGNED | Meta::BOOT_ID => Ok(()),
-        key if key.starts_with(Meta::REFETCH) => read::<Vec<(BatchKey, u32)>>(value).map(drop),
         _ => Err("a record that is not known".into()),
     }
 }

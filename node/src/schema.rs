@@ -75,8 +75,6 @@ impl Meta {
     pub const BEGINS: &'static [u8] = b"begins";
     /// The kernel's boot id, stored with own blocks under durability `os`.
     pub const BOOT_ID: &'static [u8] = b"boot id";
-    /// Begins the names of rows with payload that is to be fetched again, see [`crate::sync::refetch`].
-    pub const REFETCH: &'static [u8] = b"refetch ";
 }
 
 /// Whose data directory this is.

@@ -164,7 +164,7 @@ fn reclaim(shared: &Shared, operation: &Operation) {
 fn forget(shared: &Shared, operation: &Operation) {
     let Some((_, Some(cache))) = cache_of(shared, operation) else { return };
     match operation {
-        Operation::Put { key, .. } | Operation::Delete { key, .. } => cache.remove(key),
+        Operation::Put { key, .. } | Operation::Delete { key, .. } | Operation::Lose { key, .. } => cache.remove(key),
         Operation::DeleteRange { from, to, .. } => cache.remove_range(from, to),
     }
 }
@@ -180,7 +180,7 @@ fn publish(shared: &Shared, operation: &Operation) {
             }
             shared.registry.wake(column, key, value);
         }
-        (Operation::Delete { key, .. }, Some(cache)) => cache.remove(key),
+        (Operation::Delete { key, .. } | Operation::Lose { key, .. }, Some(cache)) => cache.remove(key),
         (Operation::DeleteRange { from, to, .. }, Some(cache)) => cache.remove_range(from, to),
         (_, None) => {}
     }

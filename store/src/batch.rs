@@ -29,6 +29,12 @@ pub(crate) enum Operation {
         column: Column,
         key: Bytes,
     },
+    /// Removes the key and notes that its value is missing.
+    Lose {
+        column: Column,
+        key: Bytes,
+        bytes: u64,
+    },
     /// An empty `to` means the end of the column.
     DeleteRange {
         column: Column,
@@ -42,6 +48,7 @@ impl Operation {
         match self {
             Operation::Put { column, .. }
             | Operation::Delete { column, .. }
+            | Operation::Lose { column, .. }
             | Operation::DeleteRange { column, .. } => *column,
         }
     }
@@ -75,6 +82,14 @@ impl WriteBatch {
         let key = key.into();
         self.bytes += key.len();
         self.operations.push(Operation::Delete { column, key });
+    }
+
+    /// Removes `key` and notes that its value of so many bytes is missing: [`Store::lost`](crate::Store::lost) names it until the
+    /// key is put or deleted. For columns of large values; in others it is [`WriteBatch::delete`].
+    pub fn lose(&mut self, column: Column, key: impl Into<Bytes>, bytes: u64) {
+        let key = key.into();
+        self.bytes += key.len();
+        self.operations.push(Operation::Lose { column, key, bytes });
     }
 
     /// Removes every key from `from` up to and without `to_exclusive`; an empty `to_exclusive` means to the end of the

@@ -245,6 +245,17 @@ impl Store {
         self.shared().readers.ask(move |engine| engine.scan(column, &range)).await
     }
 
+    /// The values that are known to be missing from a column of large values, with their lengths in bytes: those that a start
+    /// found lost with the power, whose keys were on disk before the data, and those given up with [`WriteBatch::lose`]. A key is
+    /// named, over restarts too, until it is put or deleted. Does not read the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownColumn`].
+    pub fn lost(&self, column: Column) -> Result<Vec<(Bytes, u64)>, StoreError> {
+        let shared = self.shared();
+        Ok(shared.engine.lost(shared.columns.index(column)?))
+    }
+
     /// The size of every column, in the order they were declared; zeros after a shutdown. Does not read the disk.
     pub fn sizes(&self) -> Vec<ColumnSize> {
         let shared = self.shared();

@@ -51,6 +51,7 @@ mod exit;
 mod failure;
 mod handle;
 mod log_file;
+mod lost;
 mod memory;
 mod notify;
 pub mod offline;

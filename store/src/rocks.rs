@@ -178,6 +178,10 @@ impl Engine for RocksEngine {
         }
     }
 
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.segments.lost.of(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;

@@ -151,6 +151,10 @@ impl Engine for FakeEngine {
         if self.controls.needs_disk.load(Ordering::SeqCst) { Ok(Lookup::NeedsDisk) } else { seen }
     }
 
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.memory.lost(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.controls.read.pass();
         self.memory.read(column, key)
