@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
+use rorqual_config::encoding::decode_stored;
 use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::Cover;
 use rorqual_protocol::types::{BatchKey, BatchRef, Certificate, CommitIndex, Delivery, VerifiedBlock};
@@ -138,7 +138,7 @@ fn same(expected: &[u8], key: &[u8]) -> Result<(), String> {
 }
 
 fn read<T: bincode::Decode<()>>(value: &[u8]) -> Result<T, String> {
-    decode(value).map_err(|error| format!("it cannot be decoded: {error}"))
+    decode_stored(value).map_err(|error| format!("it cannot be decoded: {error}"))
 }
 
 fn number(key: &[u8]) -> Result<u64, String> {

@@ -525,7 +525,9 @@ impl Opened {
 
     async fn start_rooms(self) -> Result<Node, NodeError> {
         let Self { config, store, safety, monitor, disk } = self;
-        recovery::check_boot(&store, config.me).await.map_err(NodeError::Other)?;
+        recovery::check_boot(&store, config.me, config.parameters.durability, &recovery::boot_id())
+            .await
+            .map_err(NodeError::Other)?;
         let listeners = Listeners::bind(&config.parameters.listen).await?;
         let committee = Arc::new(config.committee.clone());
         let metrics =

@@ -44,6 +44,16 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// The one key that it changes; none if that is a range.
+    pub(crate) fn key(&self) -> Option<(Column, &Bytes)> {
+        match self {
+            Operation::Put { column, key, .. }
+            | Operation::Delete { column, key }
+            | Operation::Lose { column, key, .. } => Some((*column, key)),
+            Operation::DeleteRange { .. } => None,
+        }
+    }
+
     pub(crate) fn column(&self) -> Column {
         match self {
             Operation::Put { column, .. }
@@ -62,6 +72,7 @@ impl Operation {
 pub struct WriteBatch {
     operations: Vec<Operation>,
     bytes: usize,
+    bulk: bool,
 }
 
 impl WriteBatch {
@@ -98,6 +109,17 @@ impl WriteBatch {
         let (from, to) = (from.into(), to_exclusive.into());
         self.bytes += from.len() + to.len();
         self.operations.push(Operation::DeleteRange { column, from, to });
+    }
+
+    /// Lets batches that are not bulk and share no key with this one be applied before it, though they were called later. For
+    /// payload and other writes of which there are many, none of them urgent. A batch that deletes a range, or is written with
+    /// [`Durability::Synced`], stays in the order of calls all the same.
+    pub fn set_bulk(&mut self) {
+        self.bulk = true;
+    }
+
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.bulk && self.operations.iter().all(|operation| operation.key().is_some())
     }
 
     /// Whether there is nothing to apply.

@@ -498,3 +498,27 @@ fn a_sync_whose_data_did_not_reach_the_disk_is_no_sync() {
     subject.engine().segments().sync.finish().expect("a sync");
     subject.engine().sync().expect("a sync of both");
 }
+
+#[test]
+fn restarts_leave_few_tables() {
+    let mut subject = Subject::new(Options {
+        columns: vec![ColumnOptions::large(LARGE.0, 0), ColumnOptions::small("small")],
+        ..options()
+    });
+    let tables = |subject: &Subject| {
+        let files = std::fs::read_dir(subject.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).count()
+    };
+    let mut most = 0;
+    for number in 0..40_u32 {
+        // Keys that grow, as indexes and rounds do.
+        subject.apply(|batch| batch.put(Column("small"), number.to_be_bytes().to_vec(), "value"));
+        subject.engine().close(false).expect("a clean end");
+        most = most.max(tables(&subject));
+        subject.reopen();
+    }
+    assert!(most <= 24, "{most} tables");
+    for number in 0..40_u32 {
+        assert_eq!(subject.engine().read(1, &number.to_be_bytes()), Ok(Some(Bytes::from("value"))));
+    }
+}
