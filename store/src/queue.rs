@@ -464,11 +464,12 @@ mod tests {
     #[test]
     fn an_urgent_batch_overtakes_bulk_and_bulk_overtakes_nothing() {
         let queue = Queue::new(usize::MAX);
-        assert!(queue.push(bulk("a", 1)).is_ok() && queue.push(job(10)).is_ok() && queue.push(bulk("bb", 1)).is_ok());
+        assert!(queue.push(bulk("a", 1)).is_ok() && queue.push(job(1_000)).is_ok());
+        assert!(queue.push(bulk("bb", 1)).is_ok());
         // Room for one urgent batch: the second bulk batch was called after the one that is left.
-        assert!(queue.push(job(20)).is_ok() && queue.push(bulk("ccc", 1)).is_ok());
-        assert_eq!(lengths(queue.take(cost(10)).expect("a group")), [10, 2, 3]);
-        assert_eq!(lengths(queue.take(cost(10)).expect("a group")), [20, 4]);
+        assert!(queue.push(job(900)).is_ok() && queue.push(bulk("ccc", 1)).is_ok());
+        assert_eq!(lengths(queue.take(cost(1_000)).expect("a group")), [1_000, 2, 3]);
+        assert_eq!(lengths(queue.take(cost(1_000)).expect("a group")), [900, 4]);
     }
 
     #[test]
