@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
 use rorqual_store::{Store, StoreError};
@@ -50,7 +50,7 @@ impl Stall {
         let mut waiter: Pin<Box<dyn Future<Output = _> + Send>> =
             Box::pin(async move { waiting.notify_read(schema::META, KEY).await });
         let waker = Waker::from(hold.clone());
-        assert!(matches!(waiter.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending));
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         drop(store.write(schema::META, KEY, "held"));
         let state = hold.state.lock().unwrap();
         drop(hold.changed.wait_while(state, |state| !state.holds).unwrap());

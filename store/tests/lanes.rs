@@ -27,9 +27,9 @@ fn tiny(number: u64, bulk: bool) -> WriteBatch {
 
 async fn flood(store: Store, bulk: bool, numbers: std::ops::Range<u64>, paced: bool) -> u64 {
     let mut tick = tokio::time::interval(Duration::from_millis(5));
-    let mut called = 0;
+    let mut called = 0_u64;
     for number in numbers {
-        if paced && called % (RATE / 200) == 0 {
+        if paced && called.is_multiple_of(RATE / 200) {
             tick.tick().await;
         }
         called += 1;

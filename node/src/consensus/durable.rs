@@ -3,7 +3,6 @@
 //! Promises: it is over only after the store has answered its write, the safety record of the block before it is synced, and the
 //! record names this block, in this order.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use rorqual_protocol::types::Round;
@@ -17,23 +16,21 @@ use super::safety::{SafetyRecord, Written};
 ///
 /// # Errors
 /// What failed: the node must end, and the block must not leave.
-pub fn point(
+pub async fn point(
     written: Option<Completion>,
     synced: Option<Written>,
     round: Option<Round>,
     safety: Arc<SafetyRecord>,
-) -> impl Future<Output = Result<(), Stop>> + Send + 'static {
-    async move {
-        if let Some(written) = written {
-            written.await.map_err(Stop::Store)?;
-        }
-        if let Some(synced) = synced {
-            synced.done().await.map_err(Stop::Safety)?;
-        }
-        match round {
-            Some(round) => safety.name(round).done().await.map_err(Stop::Safety),
-            None => Ok(()),
-        }
+) -> Result<(), Stop> {
+    if let Some(written) = written {
+        written.await.map_err(Stop::Store)?;
+    }
+    if let Some(synced) = synced {
+        synced.done().await.map_err(Stop::Safety)?;
+    }
+    match round {
+        Some(round) => safety.name(round).done().await.map_err(Stop::Safety),
+        None => Ok(()),
     }
 }
 
