@@ -11,8 +11,8 @@ use rorqual_store::Completion;
 use super::effects::Stop;
 use super::safety::{SafetyRecord, Written};
 
-/// Resolves when the point is over. `written` is the block's own write, none if that was waited for; `synced` the safety record's, where the power counts;
-/// `round` that of the block, none for a write without one. Dropping it only gives up the answer.
+/// Resolves when the point is over. `written` is the block's own write, none if that was waited for; `synced` the safety record's,
+/// where the power counts; `round` that of the block, none for a write without one. Dropping it only gives up the answer.
 ///
 /// # Errors
 /// What failed: the node must end, and the block must not leave.
