@@ -70,6 +70,29 @@ pub fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
     Err(CodecError::Trailing { what: std::any::type_name::<T>(), trailing: bytes.len() - used })
 }
 
+/// Largest record of the own store that [`decode_stored`] reads, in bytes: more than any commit that the rules allow.
+pub const MAX_STORED_BYTES: usize = 1 << 30;
+
+/// As [`decode`], for what this program itself has written and whoever read it has checked: as large as it was written.
+///
+/// # Errors
+/// [`CodecError`] naming the type.
+pub fn decode_stored<T: Decode<()>>(bytes: &[u8]) -> Result<T, CodecError> {
+    let what = std::any::type_name::<T>();
+    match bytes.len() {
+        0..=MAX_ENCODED_BYTES => return decode(bytes),
+        size if size > MAX_STORED_BYTES => {
+            return Err(CodecError::TooLarge { what, size, limit: MAX_STORED_BYTES });
+        }
+        _ => {}
+    }
+    match bincode::decode_from_slice(bytes, limited::<{ 4 * MAX_STORED_BYTES }>()) {
+        Ok((value, used)) if used == bytes.len() => Ok(value),
+        Ok((_, used)) => Err(CodecError::Trailing { what, trailing: bytes.len() - used }),
+        Err(error) => Err(CodecError::Malformed { what, reason: error.to_string() }),
+    }
+}
+
 /// Decodes the value at the start of `frame` and returns it with the rest of the frame, which is not copied.
 ///
 /// # Errors
@@ -178,6 +201,17 @@ mod tests {
         let mut bytes = (1u64 << 30).to_le_bytes().to_vec();
         bytes.extend([0; 100]);
         assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::Malformed { .. })));
+    }
+
+    #[test]
+    fn what_was_stored_is_read_however_large_it_is() {
+        let long = vec![7_u64; MAX_ENCODED_BYTES / 8 + 1];
+        let bytes = encode(&long);
+        assert!(matches!(decode::<Vec<u64>>(&bytes), Err(CodecError::TooLarge { .. })));
+        assert_eq!(decode_stored::<Vec<u64>>(&bytes), Ok(long));
+        assert!(decode_stored::<Vec<u64>>(&bytes[..bytes.len() - 1]).is_err());
+        assert!(decode_stored::<Vec<u64>>(&[&bytes[..], &[0]].concat()).is_err());
+        assert_eq!(decode_stored::<u8>(&[3]), Ok(3));
     }
 
     #[test]

@@ -28,12 +28,19 @@ pub fn name_of(config: &NodeConfig) -> String {
 
 /// Copies the store to the directory `output`, which must not exist while its parent does. Files that never change are hard links
 /// where the filesystem allows it, so that a backup on the same filesystem costs next to nothing; copy it elsewhere. The node
-/// goes on meanwhile. The copy is for its owner alone: directories 0700, files 0600. Run it in a task of its own: dropped in the
-/// middle it leaves `OUTPUT.partial`.
+/// goes on meanwhile. The copy is for its owner alone: directories 0700, files 0600. Dropping the future gives up the answer alone:
+/// what was begun is finished and gets its name, or is removed.
 ///
 /// # Errors
 /// One sentence; what was begun is removed. `output` must not lie in `data_dir`.
 pub async fn make(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Result<(), String> {
+    let (store, data_dir) = (store.clone(), data_dir.to_owned());
+    let (output, of) = (output.to_owned(), of.to_owned());
+    let whole = tokio::spawn(async move { copy_whole(&store, &data_dir, &output, &of).await });
+    whole.await.map_err(|panic| panic.to_string())?
+}
+
+async fn copy_whole(store: &Store, data_dir: &Path, output: &Path, of: &str) -> Result<(), String> {
     let partial = partial(output)?;
     outside(data_dir, output)?;
     let reason = reason(of);
@@ -210,6 +217,33 @@ mod tests {
             assert_eq!(opened.read(DATA, b"key").await, Ok(Some("value".into())));
         }
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3, "nothing half done is left");
+    }
+
+    #[tokio::test]
+    async fn a_backup_whose_asker_goes_away_gets_its_name_all_the_same() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(&folder.path().join("data"), options()).expect("a store");
+        let backup = folder.path().join("backup");
+        for _ in 0..2 {
+            let data = folder.path().join("data");
+            let mut asked = Box::pin(make(&store, &data, &backup, "member 3"));
+            std::future::poll_fn(|context| {
+                assert!(asked.as_mut().poll(context).is_pending());
+                std::task::Poll::Ready(())
+            })
+            .await;
+            drop(asked);
+            let named = async {
+                while !backup.exists() {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(std::time::Duration::from_secs(20), named).await.expect("it is finished");
+            assert!(safety::forbidden(&backup).expect("readable").is_some());
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing half done is left");
+            // And the name can be used again.
+            fs::remove_dir_all(&backup).expect("a removal");
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
+use rorqual_config::encoding::decode_stored;
 use rorqual_config::{AuthorityIndex, Committee, Digest};
 use rorqual_protocol::Cover;
 use rorqual_protocol::types::{BatchKey, BatchRef, Certificate, CommitIndex, Delivery, VerifiedBlock};
@@ -121,7 +121,6 @@ fn meta(key: &[u8], value: &[u8]) -> Result<(), String> {
         Meta::BEGINS => read::<Begins>(value).map(drop),
         Meta::COVER => read::<Cover>(value).map(drop),
         Meta::NEVER_SIGNED | Meta::BOOT_ID => Ok(()),
-        key if key.starts_with(Meta::REFETCH) => read::<Vec<(BatchKey, u32)>>(value).map(drop),
         _ => Err("a record that is not known".into()),
     }
 }
@@ -139,7 +138,7 @@ fn same(expected: &[u8], key: &[u8]) -> Result<(), String> {
 }
 
 fn read<T: bincode::Decode<()>>(value: &[u8]) -> Result<T, String> {
-    decode(value).map_err(|error| format!("it cannot be decoded: {error}"))
+    decode_stored(value).map_err(|error| format!("it cannot be decoded: {error}"))
 }
 
 fn number(key: &[u8]) -> Result<u64, String> {

@@ -22,5 +22,7 @@ pub mod node;
 pub mod panics;
 pub mod peers;
 pub mod schema;
+#[cfg(test)]
+mod stall;
 pub mod sync;
 pub mod view;

@@ -47,7 +47,7 @@ use crate::peers::router::Router;
 use crate::schema::{self, DirectoryError};
 use crate::sync::fetch::Fetcher;
 use crate::sync::payload::{PayloadSetup, PayloadSync};
-use crate::sync::refetch::Refetch;
+use crate::sync::refetch::{self, Refetch};
 use crate::sync::server::Server;
 use crate::view::{READY_LAG, View, ViewSetup};
 
@@ -416,7 +416,7 @@ impl Commons {
         }
     }
 
-    /// Fetches what a repair had dropped, beside everything else.
+    /// Fetches what the log holds and this disk has lost, beside everything else.
     fn refetch(&self, payload: &PayloadSync) {
         let me = self.config.me;
         let refetch = Refetch {
@@ -538,7 +538,9 @@ impl Opened {
 
     async fn start_rooms(self) -> Result<Node, NodeError> {
         let Self { config, store, safety, monitor, disk } = self;
-        recovery::check_boot(&store, config.me).await.map_err(NodeError::Other)?;
+        recovery::check_boot(&store, config.me, config.parameters.durability, &recovery::boot_id())
+            .await
+            .map_err(NodeError::Other)?;
         let listeners = Listeners::bind(&config.parameters.listen).await?;
         let committee = Arc::new(config.committee.clone());
         let metrics =
@@ -563,6 +565,9 @@ impl Opened {
         let execution = commons.execution(execution_deliveries, executed).await?;
         let recovered = commons.recover_core(&execution, safety.named()).await?;
         let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
+        let core = &recovered.core;
+        let fresh = |author, sequence| !committee.contains(author) || core.window(author).is_fresh(sequence);
+        refetch::settle(&store, fresh).await?;
         let intake = commons.intake(&recovered.core);
         intake.restore(&recovered.core.kept_at_start(&recovered.effects)).await?;
         let server = Server::spawn(&links, &store, &committee);

@@ -17,6 +17,8 @@
 //!
 //! Integers in keys are big-endian, so that keys sort like the numbers.
 
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use bincode::{Decode, Encode};
@@ -76,8 +78,6 @@ impl Meta {
     pub const BEGINS: &'static [u8] = b"begins";
     /// The kernel's boot id, stored with own blocks under durability `os`.
     pub const BOOT_ID: &'static [u8] = b"boot id";
-    /// Begins the names of rows with payload that is to be fetched again, see [`crate::sync::refetch`].
-    pub const REFETCH: &'static [u8] = b"refetch ";
 }
 
 /// Whose data directory this is.
@@ -125,7 +125,11 @@ pub fn create_data_dir(path: &Path, chain_id: ChainId, me: AuthorityIndex) -> Re
             path.display()
         ));
     }
-    std::fs::create_dir_all(path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
+    let mut private = DirBuilder::new();
+    let created = private.recursive(true).mode(0o700).create(path);
+    // One that was there already may be anybody's to read.
+    let closed = created.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700)));
+    closed.map_err(|error| format!("cannot create {}: {error}", path.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| format!("cannot start a runtime: {error}"))?;

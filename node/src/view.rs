@@ -22,6 +22,7 @@ use crate::execution::log::LogReader;
 use crate::http::{Check, Operator};
 use crate::logging;
 use crate::metrics::{Family, Metrics, names, process};
+use crate::sync::refetch;
 
 /// Commits behind the certified tip up to which a node calls itself caught up.
 pub const READY_LAG: u64 = 100;
@@ -313,6 +314,7 @@ impl Operator for View {
         let connected = self.connected(committee);
         let check = |name, ok: bool, missing: String| Check::needed(name, if ok { Ok(()) } else { Err(missing) });
         let failure = self.setup.failure.borrow().clone();
+        let holes = refetch::holes(&self.setup.store);
         vec![
             check("running", failure.is_none(), failure.unwrap_or_default()),
             check("accepting", !self.setup.closing.is_cancelled(), "the node is draining".into()),
@@ -324,6 +326,11 @@ impl Operator for View {
                     committee.stake_of(&connected).0,
                     committee.quorum().0
                 ),
+            ),
+            check(
+                "log",
+                holes == 0,
+                format!("{holes} batches of the log were lost with this disk and are being fetched from peers"),
             ),
             Check::needed(
                 "caught-up",

@@ -275,6 +275,56 @@ fn a_damaged_table_of_payload_costs_no_right_to_sign_and_one_of_blocks_does() {
     amnesia(&cluster, "repair");
 }
 
+/// What a start does with payload that a power cut took: it leaves the index, and is noted as lost.
+fn lose_payload(member: &Member, count: usize) {
+    let options = rorqual_node::schema::options(&Default::default(), false);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let store = rorqual_store::Store::open(&data(member), options).unwrap();
+        let payload = rorqual_node::schema::PAYLOAD;
+        let page = store.iterate(payload, &[], &[], count, usize::MAX, rorqual_store::Direction::Forward);
+        let mut batch = rorqual_store::WriteBatch::new();
+        for (key, content) in page.await.unwrap() {
+            batch.lose(payload, key, content.len() as u64);
+        }
+        assert_eq!(batch.len(), count);
+        store.write_batch(batch, rorqual_store::Durability::Synced).await.unwrap();
+        store.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn payload_of_the_log_that_was_lost_is_a_hole_until_peers_have_served_it() {
+    let mut cluster = Cluster::start(4);
+    for number in 0..5 {
+        assert!(cluster.members[number % 4].submit_lines(&lines(&format!("of {number}"), 20)).status.success());
+    }
+    let full = cluster.members[1].log();
+    cluster.wait_ready();
+    assert_eq!(cluster.members[0].terminate(), Some(0));
+    lose_payload(&cluster.members[0], 3);
+    let said = command("verify-store", &cluster.members[0], &[]);
+    assert_eq!(said.status.code(), Some(1), "{}", stdout(&said));
+    assert!(stderr(&said).contains("has a hole: 3 batches"), "{}", stderr(&said));
+    assert!(!stdout(&said).contains("everything is what it should be"), "{}", stdout(&said));
+
+    // Alone it cannot mend the hole, and says so as often as it starts.
+    (1..4).for_each(|peer| cluster.members[peer].kill());
+    for _ in 0..2 {
+        cluster.members[0].start();
+        let checks =
+            wait_for("the endpoint", || cluster::get(&cluster.members[0].http, "/readyz").map(|(_, checks)| checks));
+        assert!(checks.contains("3 batches of the log were lost"), "{checks}");
+        cluster.members[0].kill();
+    }
+    (0..4).for_each(|member| cluster.members[member].start());
+    cluster.wait_ready();
+    assert_eq!(cluster.members[0].log(), full);
+    assert_eq!(cluster.members[0].terminate(), Some(0));
+    let said = command("verify-store", &cluster.members[0], &[]);
+    assert_eq!(said.status.code(), Some(0), "{}{}", stdout(&said), stderr(&said));
+}
+
 #[test]
 fn a_damaged_manifest_and_a_damaged_table_are_named() {
     let mut cluster = used();
@@ -495,6 +545,7 @@ fn what_a_repair_drops_does_not_free_the_round_of_the_newest_block() {
     let kept = kept.map(|bytes| VerifiedBlock::from_store(bytes).unwrap().reference());
     assert_eq!(kept, Some(block.reference()), "another block was signed for round {}", block.round());
     assert!(newest(&cluster.members[0]).round() > block.round() && Round(0) < block.round());
+}
 
 #[test]
 fn a_copy_is_verified_in_its_place_and_backups_only_read_and_lie_outside() {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::batch::{Durability, Operation, WriteBatch};
 use crate::error::StoreError;
-use crate::queue::{BATCH_OVERHEAD, Job, Reply};
+use crate::queue::{BATCH_OVERHEAD, Job, Lane, Reply};
 use crate::reclaim::Span;
 use crate::shared::Shared;
 use crate::sync::thread::{self, JoinHandle};
@@ -25,6 +25,7 @@ pub(crate) fn start(shared: &Arc<Shared>, reader_threads: usize) -> Result<(), S
     let started = spawn_all(shared, reader_threads);
     started.map_err(|error| {
         shared.readers.close();
+        shared.chores.close();
         shared.syncs.close();
         shared.engine.stop_workers();
         shared.begin_close();
@@ -39,6 +40,7 @@ fn spawn_all(shared: &Arc<Shared>, reader_threads: usize) -> io::Result<()> {
     for number in 0..reader_threads {
         helpers.push(spawn(shared, format!("store-read-{number}"), |shared| shared.readers.run(&*shared.engine))?);
     }
+    helpers.push(spawn(shared, "store-chores".to_string(), |shared| shared.chores.run(&*shared.engine))?);
     helpers.push(spawn(shared, "store-sync".to_string(), syncer::run)?);
     let mut workers = Vec::new();
     for (number, name) in shared.engine.workers().iter().enumerate() {
@@ -86,8 +88,9 @@ impl Drop for PanicGuard<'_> {
         self.shared.fail(&error);
         self.shared.begin_close();
         answer(self.shared.queue.abandon().into_iter().map(|job| job.reply), &Err(error.clone()));
-        answer(self.shared.syncs.abandon(), &Err(error.clone()));
+        answer(self.shared.syncs.abandon().into_iter().map(|(_, reply)| reply), &Err(error.clone()));
         self.shared.readers.abandon();
+        self.shared.chores.abandon();
         if name == "store-write" {
             self.shared.engine.stop_workers();
             self.shared.report_closed(Err(error));
@@ -121,7 +124,7 @@ fn run(shared: &Shared) {
 
 fn refuse(shared: &Shared, jobs: VecDeque<Job>, error: &StoreError) {
     for job in jobs {
-        shared.queue.release(job.batch.cost() + BATCH_OVERHEAD);
+        shared.queue.release(job.lane, job.batch.cost() + BATCH_OVERHEAD);
         let _ = job.reply.send(Err(error.clone()));
     }
 }
@@ -141,15 +144,15 @@ fn apply(shared: &Shared, jobs: VecDeque<Job>) {
     complete(shared, jobs);
 }
 
-/// Has a reader thread give back the space of a deleted range, if it is time for that.
+/// Has the thread for chores give back the space of a deleted range, if it is time for that.
 fn reclaim(shared: &Shared, operation: &Operation) {
     let Operation::DeleteRange { column, from, to } = operation else { return };
     let Ok(column) = shared.columns.index(*column) else { return };
     let Some(reclaim) = &shared.reclaims[column] else { return };
     let Some(span) = reclaim.note(Span { from: from.clone(), to: to.clone() }, Instant::now()) else { return };
     let reclaim = Arc::clone(reclaim);
-    // Beside the bounded places of the readers: there is at most one such request for each column.
-    let pushed = shared.readers.push(Box::new(move |engine| {
+    // Beside the bounded places of the chores: there is at most one such request for each column.
+    let pushed = shared.chores.push(Box::new(move |engine| {
         if let Err(error) = engine.reclaim(column, &span) {
             tracing::warn!(%error, "could not give the space of deleted keys back");
         }
@@ -164,7 +167,7 @@ fn reclaim(shared: &Shared, operation: &Operation) {
 fn forget(shared: &Shared, operation: &Operation) {
     let Some((_, Some(cache))) = cache_of(shared, operation) else { return };
     match operation {
-        Operation::Put { key, .. } | Operation::Delete { key, .. } => cache.remove(key),
+        Operation::Put { key, .. } | Operation::Delete { key, .. } | Operation::Lose { key, .. } => cache.remove(key),
         Operation::DeleteRange { from, to, .. } => cache.remove_range(from, to),
     }
 }
@@ -180,7 +183,7 @@ fn publish(shared: &Shared, operation: &Operation) {
             }
             shared.registry.wake(column, key, value);
         }
-        (Operation::Delete { key, .. }, Some(cache)) => cache.remove(key),
+        (Operation::Delete { key, .. } | Operation::Lose { key, .. }, Some(cache)) => cache.remove(key),
         (Operation::DeleteRange { from, to, .. }, Some(cache)) => cache.remove_range(from, to),
         (_, None) => {}
     }
@@ -195,25 +198,33 @@ fn cache_of<'a>(shared: &'a Shared, operation: &Operation) -> Option<(usize, Opt
 /// Answers the buffered writers, hands the synced ones to the syncer, and gives their room in the queue back. A synced
 /// batch keeps its overhead there until the sync, so that the number of them is bounded too.
 fn complete(shared: &Shared, jobs: VecDeque<Job>) {
-    let mut released = 0;
+    let (mut urgent, mut bulk) = (0, 0);
     let mut synced = Vec::new();
     let mut buffered = Vec::new();
     for job in jobs {
-        released += job.batch.cost();
+        let released = match job.lane {
+            Lane::Urgent => &mut urgent,
+            Lane::Bulk => &mut bulk,
+        };
+        *released += job.batch.cost();
         match job.durability {
             Durability::Buffered => {
-                released += BATCH_OVERHEAD;
+                *released += BATCH_OVERHEAD;
                 buffered.push(job.reply);
             }
-            Durability::Synced => synced.push(job.reply),
+            Durability::Synced => synced.push((job.lane, job.reply)),
         }
     }
     if let Err(orphans) = shared.syncs.push(synced) {
-        shared.queue.release(orphans.len() * BATCH_OVERHEAD);
-        answer(orphans, &Err(shared.reason_of_silence()));
+        orphans.iter().for_each(|(lane, _)| shared.queue.release(*lane, BATCH_OVERHEAD));
+        answer(orphans.into_iter().map(|(_, reply)| reply), &Err(shared.reason_of_silence()));
     }
     answer(buffered, &Ok(()));
-    shared.queue.release(released);
+    for (lane, released) in [(Lane::Urgent, urgent), (Lane::Bulk, bulk)] {
+        if released > 0 {
+            shared.queue.release(lane, released);
+        }
+    }
 }
 
 /// The end of the store, after the last batch: reads and syncs first, because closing the engine must wait for them, then
@@ -221,6 +232,7 @@ fn complete(shared: &Shared, jobs: VecDeque<Job>) {
 fn finish(shared: &Shared, helpers: Vec<JoinHandle<()>>, workers: Vec<JoinHandle<()>>) -> Result<(), StoreError> {
     shared.syncs.close();
     shared.readers.close();
+    shared.chores.close();
     join(helpers);
     shared.engine.stop_workers();
     join(workers);

@@ -29,6 +29,12 @@ pub(crate) enum Operation {
         column: Column,
         key: Bytes,
     },
+    /// Removes the key and notes that its value is missing.
+    Lose {
+        column: Column,
+        key: Bytes,
+        bytes: u64,
+    },
     /// An empty `to` means the end of the column.
     DeleteRange {
         column: Column,
@@ -38,10 +44,21 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
+    /// The one key that it changes; none if that is a range.
+    pub(crate) fn key(&self) -> Option<(Column, &Bytes)> {
+        match self {
+            Operation::Put { column, key, .. }
+            | Operation::Delete { column, key }
+            | Operation::Lose { column, key, .. } => Some((*column, key)),
+            Operation::DeleteRange { .. } => None,
+        }
+    }
+
     pub(crate) fn column(&self) -> Column {
         match self {
             Operation::Put { column, .. }
             | Operation::Delete { column, .. }
+            | Operation::Lose { column, .. }
             | Operation::DeleteRange { column, .. } => *column,
         }
     }
@@ -55,6 +72,7 @@ impl Operation {
 pub struct WriteBatch {
     operations: Vec<Operation>,
     bytes: usize,
+    bulk: bool,
 }
 
 impl WriteBatch {
@@ -77,12 +95,31 @@ impl WriteBatch {
         self.operations.push(Operation::Delete { column, key });
     }
 
+    /// Removes `key` and notes that its value of so many bytes is missing: [`Store::lost`](crate::Store::lost) names it until the
+    /// key is put or deleted. For columns of large values; in others it is [`WriteBatch::delete`].
+    pub fn lose(&mut self, column: Column, key: impl Into<Bytes>, bytes: u64) {
+        let key = key.into();
+        self.bytes += key.len();
+        self.operations.push(Operation::Lose { column, key, bytes });
+    }
+
     /// Removes every key from `from` up to and without `to_exclusive`; an empty `to_exclusive` means to the end of the
     /// column. A range that ends where or before it begins removes nothing.
     pub fn delete_range(&mut self, column: Column, from: impl Into<Bytes>, to_exclusive: impl Into<Bytes>) {
         let (from, to) = (from.into(), to_exclusive.into());
         self.bytes += from.len() + to.len();
         self.operations.push(Operation::DeleteRange { column, from, to });
+    }
+
+    /// Lets batches that are not bulk and share no key with this one be applied before it, though they were called later. For
+    /// payload and other writes of which there are many, none of them urgent. A batch that deletes a range, or is written with
+    /// [`Durability::Synced`], stays in the order of calls all the same.
+    pub fn set_bulk(&mut self) {
+        self.bulk = true;
+    }
+
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.bulk && self.operations.iter().all(|operation| operation.key().is_some())
     }
 
     /// Whether there is nothing to apply.

@@ -59,13 +59,14 @@ impl ValueCache {
         let mut evicted = Vec::new();
         let mut entries = self.lock();
         evicted.extend(entries.remove(key));
-        entries.insert(key.clone(), value.clone());
-        while entries.bytes > self.capacity {
+        // Room first: with the new value in it the cache is never larger than it may be.
+        while entries.bytes.saturating_add(cost(key, value)) > self.capacity {
             match entries.pop_oldest() {
                 Some(value) => evicted.push(value),
                 None => break,
             }
         }
+        entries.insert(key.clone(), value.clone());
         entries.forget_stale();
         drop(entries);
     }

@@ -12,9 +12,9 @@ use crate::shared::Shared;
 
 /// Resolves when a write is done, or has failed.
 ///
-/// The write took its place in the order of writes when it was called, whether or not this future is ever polled.
-/// Dropping it while the batch still waits for room in the queue withdraws the batch; dropping it later only gives up the
-/// answer, and the batch is applied.
+/// The write took its place in the order of writes when it was called, whether or not this future is ever polled. Dropping it
+/// gives up the answer alone: the batch is applied, also if it still waits for room in the queue, because what was called after
+/// it may depend on it.
 ///
 /// After it has resolved it must not be polled again; if it is, it answers [`StoreError::Closed`].
 #[must_use = "a write that fails stops the store: somebody must look at the answer"]
@@ -24,7 +24,7 @@ pub struct Completion {
 
 enum State {
     Refused(StoreError),
-    Pending { answer: oneshot::Receiver<Result<(), StoreError>>, shared: Arc<Shared>, waiting: Option<u64> },
+    Pending { answer: oneshot::Receiver<Result<(), StoreError>>, shared: Arc<Shared> },
     Done,
 }
 
@@ -33,12 +33,8 @@ impl Completion {
         Completion { state: State::Refused(error) }
     }
 
-    pub(crate) fn pending(
-        answer: oneshot::Receiver<Result<(), StoreError>>,
-        shared: Arc<Shared>,
-        waiting: Option<u64>,
-    ) -> Completion {
-        Completion { state: State::Pending { answer, shared, waiting } }
+    pub(crate) fn pending(answer: oneshot::Receiver<Result<(), StoreError>>, shared: Arc<Shared>) -> Completion {
+        Completion { state: State::Pending { answer, shared } }
     }
 }
 
@@ -49,24 +45,13 @@ impl Future for Completion {
         let result = match &mut self.state {
             State::Refused(error) => Err(error.clone()),
             State::Done => Err(StoreError::Closed),
-            State::Pending { answer, shared, waiting } => match Pin::new(answer).poll(context) {
+            State::Pending { answer, shared } => match Pin::new(answer).poll(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(answer) => {
-                    *waiting = None;
-                    answer.unwrap_or_else(|_| Err(shared.reason_of_silence()))
-                }
+                Poll::Ready(answer) => answer.unwrap_or_else(|_| Err(shared.reason_of_silence())),
             },
         };
         self.state = State::Done;
         Poll::Ready(result)
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        if let State::Pending { shared, waiting: Some(number), .. } = &self.state {
-            shared.queue.withdraw(*number);
-        }
     }
 }
 

@@ -114,6 +114,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     fn look(&self, column: usize, key: &[u8]) -> Result<Lookup, StoreError>;
 
     /// Reads, from the disk if it must.
+    /// What is known to be missing from a column of large values, with its length.
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)>;
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads a range, from one consistent view.

@@ -14,7 +14,7 @@ use crate::engine::{Direction, Engine, Lookup, Range};
 use crate::error::{Refused, StoreError};
 use crate::memory::MemoryEngine;
 use crate::options::{Column, Columns, Options};
-use crate::queue::{Job, Place};
+use crate::queue::Job;
 use crate::shared::Shared;
 use crate::statistics::{ColumnSize, Statistics};
 use crate::sync::atomic::Ordering;
@@ -59,6 +59,7 @@ impl Store {
         if let Err(error) = started.and_then(|()| actor::start(&shared, options.reader_threads)) {
             shared.fail(&error);
             shared.readers.close();
+            shared.chores.close();
             shared.report_closed(Err(error));
         }
         Store { owner: Arc::new(Owner { shared }) }
@@ -84,7 +85,7 @@ impl Store {
     /// Applies a batch: all of it or nothing, in the order of the calls on this handle and its clones.
     ///
     /// The batch takes its place *at the call*, not at the first poll; while the queue is full it waits there, behind those
-    /// who came before. The returned future borrows nothing. It resolves when the batch is applied
+    /// who came before. Others may overtake a batch that says so ([`WriteBatch::set_bulk`]). The returned future borrows nothing. It resolves when the batch is applied
     /// ([`Durability::Buffered`]) or when the log and all large values are on disk ([`Durability::Synced`]); every `read` that starts later sees
     /// it, on any clone. See [`Completion`] for what dropping it does.
     ///
@@ -99,9 +100,8 @@ impl Store {
             return Completion::refused(error);
         }
         let (reply, answer) = oneshot::channel();
-        match self.shared().queue.push(Job { batch, durability, reply }) {
-            Ok(Place::Admitted) => Completion::pending(answer, Arc::clone(self.shared()), None),
-            Ok(Place::Waiting(number)) => Completion::pending(answer, Arc::clone(self.shared()), Some(number)),
+        match self.shared().queue.push(Job::new(batch, durability, reply)) {
+            Ok(()) => Completion::pending(answer, Arc::clone(self.shared())),
             Err(_) => Completion::refused(self.shared().reason_of_silence()),
         }
     }
@@ -132,8 +132,8 @@ impl Store {
             return Err(Refused { batch, error });
         }
         let (reply, answer) = oneshot::channel();
-        match self.shared().queue.try_push(Job { batch, durability, reply }) {
-            Ok(()) => Ok(Completion::pending(answer, Arc::clone(self.shared()), None)),
+        match self.shared().queue.try_push(Job::new(batch, durability, reply)) {
+            Ok(()) => Ok(Completion::pending(answer, Arc::clone(self.shared()))),
             Err((job, StoreError::Closed)) => {
                 Err(Refused { batch: job.batch, error: self.shared().reason_of_silence() })
             }
@@ -245,6 +245,17 @@ impl Store {
         self.shared().readers.ask(move |engine| engine.scan(column, &range)).await
     }
 
+    /// The values that are known to be missing from a column of large values, with their lengths in bytes: those that a start
+    /// found lost with the power, whose keys were on disk before the data, and those given up with [`WriteBatch::lose`]. A key is
+    /// named, over restarts too, until it is put or deleted. Does not read the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownColumn`].
+    pub fn lost(&self, column: Column) -> Result<Vec<(Bytes, u64)>, StoreError> {
+        let shared = self.shared();
+        Ok(shared.engine.lost(shared.columns.index(column)?))
+    }
+
     /// The size of every column, in the order they were declared; zeros after a shutdown. Does not read the disk.
     pub fn sizes(&self) -> Vec<ColumnSize> {
         let shared = self.shared();
@@ -286,7 +297,7 @@ impl Store {
 
     /// Makes a consistent copy in the directory `path`, which must not exist yet while its parent must. The copy holds
     /// every write that had resolved before the call and is a database that [`Store::open`] opens. Files that never change
-    /// are hard links where the filesystem allows it. Writes go on meanwhile; it occupies one reader thread. Until it is done
+    /// are hard links where the filesystem allows it. Reads and writes go on meanwhile: it has a thread of its own. Until it is done
     /// the copy is in `path` with `.incomplete` appended, and then appears whole, on disk, with a file
     /// [`AMNESIA_FILE`](crate::AMNESIA_FILE) in it.
     ///
@@ -299,7 +310,7 @@ impl Store {
             return Err(self.shared().reason_of_silence());
         }
         let path: PathBuf = path.to_path_buf();
-        self.shared().readers.ask(move |engine| engine.checkpoint(&path)).await
+        self.shared().chores.ask(move |engine| engine.checkpoint(&path)).await
     }
 
     /// Resolves with the first failure of a write or a sync, after which the store refuses every write; never, if there is

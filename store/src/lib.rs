@@ -7,9 +7,9 @@
 //! # What it promises
 //!
 //! - **A write that resolved is seen** by every read that starts later, on any clone.
-//! - **Writes apply in call order**, and a [`WriteBatch`] applies whole or not at all, also over a crash.
+//! - **Writes apply in call order**, but that others overtake a bulk one with which they share no key ([`WriteBatch::set_bulk`]); a [`WriteBatch`] applies whole or not at all, also over a crash.
 //! - **[`Durability::Buffered`]** survives the end of the process; **[`Durability::Synced`]** survives a power cut, together
-//!   with everything written before it. Concurrent synced writers share one sync; buffered ones never wait for it.
+//!   with everything applied before it. Concurrent synced writers share one sync; buffered ones never wait for it.
 //! - **Reads do not queue behind writes.** What is in memory is answered on the caller's thread; only what needs the disk
 //!   goes to a reader thread.
 //! - **No lost wake-up.** [`Store::notify_read`] gets the value that exists, or the very value that is written next.
@@ -22,6 +22,7 @@
 //! | write queue | [`Options::queue_bytes`] | writers wait in order; `try_` writes are refused |
 //! | batches waiting for a sync | part of the write queue | the same |
 //! | reader queue | [`Options::reader_queue`] requests | readers wait in order |
+//! | backups | 4, one at work | callers wait in order |
 //! | value cache of a column | [`ColumnOptions::cache_bytes`] | the oldest written value leaves |
 //! | waiting readers | whoever waits bounds it | counted in [`Statistics::waiters`] |
 //!
@@ -51,6 +52,7 @@ mod exit;
 mod failure;
 mod handle;
 mod log_file;
+mod lost;
 mod memory;
 mod notify;
 pub mod offline;
@@ -64,6 +66,7 @@ mod rocks_backup;
 mod rocks_group;
 mod rocks_log;
 mod rocks_open;
+mod rocks_tables;
 mod segments;
 mod shared;
 mod statistics;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::batch::{Operation, WriteBatch};
 use crate::engine::{Direction, Engine, EngineSize, Lookup, Page, Range};
 use crate::error::StoreError;
+use crate::lost::{Change, Lost};
 use crate::options::Columns;
 use crate::reclaim::Span;
 
@@ -22,12 +23,14 @@ type Map = BTreeMap<Bytes, Bytes>;
 pub(crate) struct MemoryEngine {
     columns: Columns,
     maps: RwLock<Vec<Map>>,
+    lost: Lost,
 }
 
 impl MemoryEngine {
     pub(crate) fn new(columns: Columns) -> MemoryEngine {
         let maps = columns.names().iter().map(|_| Map::new()).collect();
-        MemoryEngine { columns, maps: RwLock::new(maps) }
+        let lost = Lost::new(columns.names().len());
+        MemoryEngine { columns, maps: RwLock::new(maps), lost }
     }
 
     fn maps(&self) -> RwLockReadGuard<'_, Vec<Map>> {
@@ -36,6 +39,24 @@ impl MemoryEngine {
 
     fn maps_mut(&self) -> RwLockWriteGuard<'_, Vec<Map>> {
         self.maps.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryEngine {
+    fn note_lost(&self, column: usize, operation: &Operation) {
+        if !self.columns.is_large(column) {
+            return;
+        }
+        let changes = match operation {
+            Operation::Lose { key, bytes, .. } => vec![Change::Lost(column, key.clone(), *bytes)],
+            Operation::Put { key, .. } | Operation::Delete { key, .. } => vec![Change::Settled(column, key.clone())],
+            Operation::DeleteRange { from, to, .. } => {
+                let within = self.lost.of(column).into_iter().map(|(key, _)| key);
+                let within = within.filter(|key| key >= from && (to.is_empty() || key < to));
+                within.map(|key| Change::Settled(column, key)).collect()
+            }
+        };
+        self.lost.apply(changes);
     }
 }
 
@@ -55,10 +76,12 @@ impl Engine for MemoryEngine {
     fn apply(&self, batches: &[&WriteBatch]) -> Result<(), StoreError> {
         let mut maps = self.maps_mut();
         for operation in batches.iter().flat_map(|batch| batch.operations()) {
-            let map = &mut maps[self.columns.index(operation.column())?];
+            let column = self.columns.index(operation.column())?;
+            self.note_lost(column, operation);
+            let map = &mut maps[column];
             match operation {
                 Operation::Put { key, value, .. } => drop(map.insert(key.clone(), value.clone())),
-                Operation::Delete { key, .. } => drop(map.remove(key)),
+                Operation::Delete { key, .. } | Operation::Lose { key, .. } => drop(map.remove(key)),
                 Operation::DeleteRange { from, to, .. } => delete_range(map, from, to),
             }
         }
@@ -71,6 +94,10 @@ impl Engine for MemoryEngine {
 
     fn look(&self, column: usize, key: &[u8]) -> Result<Lookup, StoreError> {
         Ok(self.maps()[column].get(key).map_or(Lookup::Absent, |value| Lookup::Found(value.clone())))
+    }
+
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.lost.of(column)
     }
 
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

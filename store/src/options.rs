@@ -46,7 +46,7 @@ pub struct Options {
     /// Bytes of batches that may wait for the writer. Beyond it writers wait in order, and `try_` writes are refused. One
     /// batch larger than this is taken when the queue is empty. Default 64 MiB.
     pub queue_bytes: usize,
-    /// Threads for reads that need the disk, for ranges and for checkpoints. Default 4.
+    /// Threads for reads that need the disk and for ranges; backups and compactions have one of their own. Default 4.
     pub reader_threads: usize,
     /// Requests that may wait for a reader thread; further callers wait in order. Default 1024.
     pub reader_queue: usize,

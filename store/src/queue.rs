@@ -1,23 +1,39 @@
-//! The queue of batches before the writer: ordered by call, bounded in bytes.
+//! The queue of batches before the writer: ordered by call, bounded in bytes, in two lanes.
 //!
-//! A batch takes its place at the call. If it fits it is *admitted* and will be applied. If not it waits for room, behind
-//! everyone who came before and within reach of whoever gave it: giving up withdraws it. Memory is thus bounded by the
-//! queue's bytes and by what live callers hold themselves.
+//! A batch takes its place at the call. If it fits it is *admitted*, else it waits for room behind everyone of its lane who came
+//! before. It is applied in either case, whether or not somebody waits for the answer: what was called after it may depend on it.
+//! Memory is bounded by the queue's bytes and by what callers have given that wait for room, or gave up waiting.
+//!
+//! A *bulk* batch never overtakes. Other batches overtake bulk ones with which they share no key, so that few urgent writes do
+//! not wait for thousands of others; each group of the writer takes a bounded share of either lane. A batch that shares a key
+//! with a bulk one goes behind it, and so does whatever is called after that until it is taken.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::batch::{Durability, WriteBatch};
+use crate::batch::{Durability, Operation, WriteBatch};
 use crate::error::StoreError;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What a batch costs beside its operations; a synced one keeps this place until its sync is done.
 pub(crate) const BATCH_OVERHEAD: usize = 128;
+/// Bulk batches that become part of one group of the writer: an urgent write that comes meanwhile waits for them.
+const BULK_BATCHES: usize = 256;
+/// Bytes of bulk batches that become part of one group.
+const BULK_BYTES: usize = 2 << 20;
 
 /// Tells the writer's caller how it went.
 pub(crate) type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+/// Where a batch waits for the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Urgent,
+    Bulk,
+}
 
 /// A batch on its way.
 #[derive(Debug)]
@@ -25,28 +41,97 @@ pub(crate) struct Job {
     pub(crate) batch: WriteBatch,
     pub(crate) durability: Durability,
     pub(crate) reply: Reply,
+    pub(crate) lane: Lane,
+    /// Its place in the order of calls.
+    ticket: u64,
 }
 
 impl Job {
+    pub(crate) fn new(batch: WriteBatch, durability: Durability, reply: Reply) -> Job {
+        Job { batch, durability, reply, lane: Lane::Urgent, ticket: 0 }
+    }
+
     fn cost(&self) -> usize {
         self.batch.cost() + BATCH_OVERHEAD
     }
+
+    fn wants_bulk(&self) -> bool {
+        self.batch.is_bulk() && self.durability == Durability::Buffered
+    }
 }
 
-/// What became of a batch at the call.
-pub(crate) enum Place {
-    Admitted,
-    /// Waits for room under this number.
-    Waiting(u64),
+/// The batches of one lane.
+#[derive(Debug, Default)]
+struct Line {
+    admitted: VecDeque<Job>,
+    waiting: VecDeque<Job>,
+    /// Cost of everything admitted and not released yet.
+    used: usize,
+}
+
+impl Line {
+    fn admit(&mut self, job: Job) {
+        self.used += job.cost();
+        self.admitted.push_back(job);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.admitted.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The place of its first batch in the order of calls.
+    fn first_ticket(&self) -> u64 {
+        self.admitted.front().or(self.waiting.front()).map_or(u64::MAX, |job| job.ticket)
+    }
+}
+
+/// What the bulk batches in the queue change.
+#[derive(Debug, Default)]
+struct Keys {
+    keys: HashMap<(&'static str, Bytes), usize>,
+    columns: HashMap<&'static str, usize>,
+}
+
+impl Keys {
+    fn add(&mut self, batch: &WriteBatch) {
+        for (column, key) in batch.operations().iter().filter_map(Operation::key) {
+            *self.keys.entry((column.0, key.clone())).or_default() += 1;
+            *self.columns.entry(column.0).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, batch: &WriteBatch) {
+        for (column, key) in batch.operations().iter().filter_map(Operation::key) {
+            if let Some(count) = self.columns.get_mut(column.0) {
+                *count -= 1;
+            }
+            let name = (column.0, key.clone());
+            match self.keys.get_mut(&name) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(self.keys.remove(&name)),
+            }
+        }
+    }
+
+    /// Whether the batch changes, or may change, a key of these.
+    fn meet(&self, batch: &WriteBatch) -> bool {
+        !self.keys.is_empty()
+            && batch.operations().iter().any(|operation| match operation.key() {
+                Some((column, key)) => self.keys.contains_key(&(column.0, key.clone())),
+                None => self.columns.get(operation.column().0).is_some_and(|count| *count > 0),
+            })
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    admitted: VecDeque<Job>,
-    waiting: BTreeMap<u64, Job>,
-    next: u64,
-    /// Cost of everything admitted and not released yet.
-    used: usize,
+    urgent: Line,
+    bulk: Line,
+    /// Of the bulk batches that are not taken.
+    keys: Keys,
+    /// Batches in the bulk lane that are no bulk batches: they share a key with one, or come after such a one.
+    detained: usize,
+    next_ticket: u64,
     closed: bool,
     /// Whether the writer sleeps: waking it is a system call, which a busy queue can do without.
     writer_sleeps: bool,
@@ -69,36 +154,96 @@ pub(crate) struct QueueLevel {
 }
 
 impl State {
-    /// A batch larger than the whole queue is admitted alone.
-    fn fits(&self, cost: usize, capacity: usize) -> bool {
-        self.used == 0 || self.used.saturating_add(cost) <= capacity
+    fn line(&mut self, lane: Lane) -> &mut Line {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Bulk => &mut self.bulk,
+        }
     }
 
-    fn admit(&mut self, job: Job) {
-        self.used += job.cost();
-        self.admitted.push_back(job);
+    fn used(&self) -> usize {
+        self.urgent.used + self.bulk.used
+    }
+
+    /// Bulk batches leave a quarter of the queue to the others. A batch larger than all that is admitted alone.
+    fn fits(&self, lane: Lane, cost: usize, capacity: usize) -> bool {
+        let (used, own) = match lane {
+            Lane::Urgent => (self.urgent.used, capacity),
+            Lane::Bulk => (self.bulk.used, capacity - capacity / 4),
+        };
+        let room = |used: usize, capacity: usize| used.saturating_add(cost) <= capacity;
+        used == 0 || (room(used, own) && room(self.used(), capacity))
+    }
+
+    /// Gives the batch its lane.
+    fn place(&self, job: &mut Job) {
+        let detained = !job.wants_bulk() && (self.detained > 0 || self.keys.meet(&job.batch));
+        job.lane = if job.wants_bulk() || detained { Lane::Bulk } else { Lane::Urgent };
+    }
+
+    /// Notes that the batch has its place.
+    fn enter(&mut self, job: &mut Job) {
+        job.ticket = self.next_ticket;
+        self.next_ticket += 1;
+        if job.lane == Lane::Bulk {
+            match job.wants_bulk() {
+                true => self.keys.add(&job.batch),
+                false => self.detained += 1,
+            }
+        }
+    }
+
+    fn leave(&mut self, job: &Job) {
+        if job.lane == Lane::Bulk {
+            match job.wants_bulk() {
+                true => self.keys.remove(&job.batch),
+                false => self.detained -= 1,
+            }
+        }
     }
 
     fn take(&mut self, bytes: usize) -> VecDeque<Job> {
+        let mut group = VecDeque::new();
         let mut sum = 0_usize;
-        let fits = |job: &&Job| {
-            sum = sum.saturating_add(job.cost());
-            sum <= bytes
-        };
-        let count = self.admitted.iter().take_while(fits).count().max(1);
-        let rest = self.admitted.split_off(count);
-        std::mem::replace(&mut self.admitted, rest)
+        while let Some(first) = self.urgent.admitted.front() {
+            sum = sum.saturating_add(first.cost());
+            if sum > bytes && !group.is_empty() {
+                break;
+            }
+            group.extend(self.urgent.admitted.pop_front());
+        }
+        let (mut count, mut sum) = (0, 0_usize);
+        while let Some(first) = self.bulk.admitted.front() {
+            sum = sum.saturating_add(first.cost());
+            let full = count == BULK_BATCHES || (sum > bytes.min(BULK_BYTES) && !group.is_empty());
+            if full || first.ticket > self.urgent.first_ticket() {
+                break;
+            }
+            count += 1;
+            let job = self.bulk.admitted.pop_front();
+            job.iter().for_each(|job| self.leave(job));
+            group.extend(job);
+        }
+        group
     }
 
     fn admit_waiting(&mut self, capacity: usize) {
-        while let Some(first) = self.waiting.first_entry() {
-            let cost = first.get().cost();
-            if self.used != 0 && self.used.saturating_add(cost) > capacity {
-                return;
+        for lane in [Lane::Urgent, Lane::Bulk] {
+            while let Some(first) = self.line(lane).waiting.front() {
+                let cost = first.cost();
+                if !self.fits(lane, cost, capacity) {
+                    break;
+                }
+                let line = self.line(lane);
+                if let Some(job) = line.waiting.pop_front() {
+                    line.admit(job);
+                }
             }
-            let job = first.remove();
-            self.admit(job);
         }
+    }
+
+    fn has_admitted(&self) -> bool {
+        !self.urgent.admitted.is_empty() || !self.bulk.admitted.is_empty()
     }
 }
 
@@ -114,7 +259,7 @@ impl Queue {
 
     /// Ends a change of the state: the writer, if it sleeps and has a reason to look, is woken.
     fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
-        let wakes = state.writer_sleeps && (!state.admitted.is_empty() || state.closed);
+        let wakes = state.writer_sleeps && (state.has_admitted() || state.closed);
         state.writer_sleeps &= !wakes;
         drop(state);
         if wakes {
@@ -123,54 +268,50 @@ impl Queue {
     }
 
     /// Takes the batch in, or lets it wait for room.
-    pub(crate) fn push(&self, job: Job) -> Result<Place, StoreError> {
+    pub(crate) fn push(&self, mut job: Job) -> Result<(), StoreError> {
         let mut state = self.lock();
         if state.closed {
             return Err(StoreError::Closed);
         }
-        if state.waiting.is_empty() && state.fits(job.cost(), self.capacity) {
-            state.admit(job);
-            self.wake_writer(state);
-            return Ok(Place::Admitted);
+        state.place(&mut job);
+        let lane = job.lane;
+        let fits = state.line(lane).waiting.is_empty() && state.fits(lane, job.cost(), self.capacity);
+        state.enter(&mut job);
+        match fits {
+            true => state.line(lane).admit(job),
+            false => state.line(lane).waiting.push_back(job),
         }
-        let number = state.next;
-        state.next += 1;
-        state.waiting.insert(number, job);
-        Ok(Place::Waiting(number))
-    }
-
-    /// Takes the batch in if there is room now and nobody waits for room already.
-    pub(crate) fn try_push(&self, job: Job) -> Result<(), (Job, StoreError)> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err((job, StoreError::Closed));
-        }
-        if !state.waiting.is_empty() || !state.fits(job.cost(), self.capacity) {
-            return Err((job, StoreError::Full { queue_bytes: self.capacity }));
-        }
-        state.admit(job);
         self.wake_writer(state);
         Ok(())
     }
 
-    /// Withdraws a batch that still waits for room.
-    pub(crate) fn withdraw(&self, number: u64) {
+    /// Takes the batch in if there is room now and nobody of its lane waits for room already.
+    pub(crate) fn try_push(&self, mut job: Job) -> Result<(), (Job, StoreError)> {
         let mut state = self.lock();
-        let job = state.waiting.remove(&number);
-        // It may have been the one that kept smaller ones behind it from being admitted.
-        state.admit_waiting(self.capacity);
+        if state.closed {
+            return Err((job, StoreError::Closed));
+        }
+        state.place(&mut job);
+        let lane = job.lane;
+        if !state.line(lane).waiting.is_empty() || !state.fits(lane, job.cost(), self.capacity) {
+            return Err((job, StoreError::Full { queue_bytes: self.capacity }));
+        }
+        state.enter(&mut job);
+        state.line(lane).admit(job);
         self.wake_writer(state);
-        drop(job);
+        Ok(())
     }
 
-    /// Waits for batches and takes the first ones, up to `bytes` or one; `None` when the queue is closed and nothing is left.
+    /// Waits for batches and takes the first ones, up to `bytes` or one of the urgent lane, and a share of the bulk lane; `None`
+    /// when the queue is closed and nothing is left.
     pub(crate) fn take(&self, bytes: usize) -> Option<VecDeque<Job>> {
         let mut state = self.lock();
         loop {
-            if !state.admitted.is_empty() {
-                return Some(state.take(bytes));
+            let group = state.take(bytes);
+            if !group.is_empty() {
+                return Some(group);
             }
-            if state.closed && state.waiting.is_empty() {
+            if state.closed && state.urgent.is_empty() && state.bulk.is_empty() {
                 return None;
             }
             state.writer_sleeps = true;
@@ -178,10 +319,11 @@ impl Queue {
         }
     }
 
-    /// Gives back what batches have cost, and lets those in that waited for it.
-    pub(crate) fn release(&self, cost: usize) {
+    /// Gives back what batches of a lane have cost, and lets those in that waited for it.
+    pub(crate) fn release(&self, lane: Lane, cost: usize) {
         let mut state = self.lock();
-        state.used = state.used.saturating_sub(cost);
+        let line = state.line(lane);
+        line.used = line.used.saturating_sub(cost);
         state.admit_waiting(self.capacity);
         self.wake_writer(state);
     }
@@ -197,15 +339,18 @@ impl Queue {
     pub(crate) fn abandon(&self) -> Vec<Job> {
         let mut state = self.lock();
         state.closed = true;
-        state.used = 0;
-        let waiting = std::mem::take(&mut state.waiting);
-        let jobs = std::mem::take(&mut state.admitted);
-        jobs.into_iter().chain(waiting.into_values()).collect()
+        let lines = [std::mem::take(&mut state.urgent), std::mem::take(&mut state.bulk)];
+        (state.keys, state.detained) = (Keys::default(), 0);
+        lines.into_iter().flat_map(|line| line.admitted.into_iter().chain(line.waiting)).collect()
     }
 
     pub(crate) fn level(&self) -> QueueLevel {
         let state = self.lock();
-        QueueLevel { bytes: state.used, admitted: state.admitted.len(), waiting: state.waiting.len() }
+        QueueLevel {
+            bytes: state.used(),
+            admitted: state.urgent.admitted.len() + state.bulk.admitted.len(),
+            waiting: state.urgent.waiting.len() + state.bulk.waiting.len(),
+        }
     }
 }
 
@@ -214,10 +359,21 @@ mod tests {
     use super::*;
     use crate::options::Column;
 
-    fn job(bytes: usize) -> Job {
+    fn with(durability: Durability, change: impl FnOnce(&mut WriteBatch)) -> Job {
         let mut batch = WriteBatch::new();
-        batch.put(Column("c"), "", vec![0; bytes]);
-        Job { batch, durability: Durability::Buffered, reply: oneshot::channel().0 }
+        change(&mut batch);
+        Job::new(batch, durability, oneshot::channel().0)
+    }
+
+    fn job(bytes: usize) -> Job {
+        with(Durability::Buffered, |batch| batch.put(Column("c"), "", vec![0; bytes]))
+    }
+
+    fn bulk(key: &'static str, bytes: usize) -> Job {
+        with(Durability::Buffered, |batch| {
+            batch.put(Column("b"), key, vec![0; bytes]);
+            batch.set_bulk();
+        })
     }
 
     fn cost(bytes: usize) -> usize {
@@ -228,17 +384,22 @@ mod tests {
         jobs.into_iter().map(|job| job.batch.bytes()).collect()
     }
 
+    fn waiting(queue: &Queue) -> usize {
+        queue.level().waiting
+    }
+
     #[test]
     fn batches_wait_for_room_in_their_order() {
         let queue = Queue::new(cost(100));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
-        assert!(matches!(queue.push(job(90)), Ok(Place::Waiting(_))));
         // The small one would fit beside nothing, but nobody overtakes.
-        assert!(matches!(queue.push(job(0)), Ok(Place::Waiting(_))));
+        for (position, bytes) in [100, 90, 0].into_iter().enumerate() {
+            assert!(queue.push(job(bytes)).is_ok());
+            assert_eq!(waiting(&queue), position);
+        }
         assert_eq!(lengths(queue.take(usize::MAX).expect("one batch")), [100]);
-        queue.release(cost(100));
+        queue.release(Lane::Urgent, cost(100));
         assert_eq!(lengths(queue.take(usize::MAX).expect("the next")), [90]);
-        queue.release(cost(90));
+        queue.release(Lane::Urgent, cost(90));
         assert_eq!(lengths(queue.take(usize::MAX).expect("the last")), [0]);
     }
 
@@ -264,61 +425,30 @@ mod tests {
     #[test]
     fn a_try_does_not_overtake_who_waits() {
         let queue = Queue::new(cost(100) + cost(0));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Waiting(_))));
+        assert!(queue.push(job(100)).is_ok() && queue.push(job(100)).is_ok());
+        assert_eq!(waiting(&queue), 1);
         assert!(queue.try_push(job(0)).is_err());
     }
 
     #[test]
     fn a_batch_larger_than_the_queue_is_admitted_alone() {
         let queue = Queue::new(10);
-        assert!(matches!(queue.push(job(1000)), Ok(Place::Admitted)));
-        assert!(matches!(queue.push(job(0)), Ok(Place::Waiting(_))));
-    }
-
-    #[test]
-    fn giving_up_lets_those_behind_in() {
-        let queue = Queue::new(cost(100) + cost(0));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
-        let Ok(Place::Waiting(large)) = queue.push(job(100)) else { panic!("no room for it") };
-        assert!(matches!(queue.push(job(0)), Ok(Place::Waiting(_))));
-        queue.withdraw(large);
-        assert_eq!(lengths(queue.take(usize::MAX).expect("both")), [100, 0]);
-        // Withdrawing what is no longer there changes nothing.
-        queue.withdraw(large);
-        assert_eq!(queue.level().waiting, 0);
+        assert!(queue.push(job(1000)).is_ok() && queue.push(job(0)).is_ok());
+        assert_eq!((queue.level().admitted, waiting(&queue)), (1, 1));
     }
 
     #[test]
     fn closing_keeps_what_has_a_place() {
         let queue = Queue::new(cost(100));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
-        assert!(matches!(queue.push(job(50)), Ok(Place::Waiting(_))));
+        assert!(queue.push(job(100)).is_ok() && queue.push(job(50)).is_ok());
         queue.close();
         assert_eq!(queue.push(job(0)).err(), Some(StoreError::Closed));
         assert_eq!(lengths(queue.take(usize::MAX).expect("the first")), [100]);
-        queue.release(cost(100));
+        queue.release(Lane::Urgent, cost(100));
         assert_eq!(lengths(queue.take(usize::MAX).expect("the second")), [50]);
-        queue.release(cost(50));
+        queue.release(Lane::Urgent, cost(50));
         assert!(queue.take(usize::MAX).is_none());
         assert_eq!(queue.level().bytes, 0);
-    }
-
-    #[test]
-    fn a_closed_queue_ends_when_the_last_one_that_waits_withdraws() {
-        let queue = Queue::new(cost(100));
-        assert!(matches!(queue.push(job(100)), Ok(Place::Admitted)));
-        let Ok(Place::Waiting(number)) = queue.push(job(100)) else { panic!("there was room") };
-        assert_eq!(lengths(queue.take(usize::MAX).expect("one batch")), [100]);
-        queue.close();
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| queue.take(usize::MAX).is_none());
-            while !queue.lock().writer_sleeps {
-                std::thread::yield_now();
-            }
-            queue.withdraw(number);
-            assert!(writer.join().expect("the writer does not panic"));
-        });
     }
 
     #[test]
@@ -329,5 +459,56 @@ mod tests {
         }
         assert_eq!(lengths(queue.abandon()), [100, 50, 3]);
         assert!(queue.take(usize::MAX).is_none());
+    }
+
+    #[test]
+    fn an_urgent_batch_overtakes_bulk_and_bulk_overtakes_nothing() {
+        let queue = Queue::new(usize::MAX);
+        assert!(queue.push(bulk("a", 1)).is_ok() && queue.push(job(1_000)).is_ok());
+        assert!(queue.push(bulk("bb", 1)).is_ok());
+        // Room for one urgent batch: the second bulk batch was called after the one that is left.
+        assert!(queue.push(job(900)).is_ok() && queue.push(bulk("ccc", 1)).is_ok());
+        assert_eq!(lengths(queue.take(cost(1_000)).expect("a group")), [1_000, 2, 3]);
+        assert_eq!(lengths(queue.take(cost(1_000)).expect("a group")), [900, 4]);
+    }
+
+    #[test]
+    fn who_shares_a_key_with_a_bulk_batch_goes_behind_it_and_the_next_ones_too() {
+        let changes: [fn(&mut WriteBatch); 3] = [
+            |batch| batch.delete(Column("b"), "shared"),
+            |batch| batch.delete_range(Column("b"), "x", "y"),
+            |batch| batch.put(Column("b"), "shared", ""),
+        ];
+        for change in changes {
+            let queue = Queue::new(usize::MAX);
+            assert!(queue.push(bulk("shared", 1)).is_ok());
+            assert!(queue.push(with(Durability::Synced, change)).is_ok());
+            assert!(queue.push(job(100)).is_ok());
+            assert!(queue.push(bulk("later", 50)).is_ok());
+            let taken = lengths(queue.take(usize::MAX).expect("a group"));
+            assert_eq!((taken[0], taken[2], taken[3]), (7, 100, 55), "{taken:?}");
+            // Nothing of it is left behind: the next one is urgent again.
+            assert!(queue.push(bulk("other", 1)).is_ok() && queue.push(with(Durability::Synced, change)).is_ok());
+            let first = queue.take(usize::MAX).expect("a group").pop_front().expect("a batch");
+            let is_range = first.batch.operations()[0].key().is_none();
+            assert!(first.durability == Durability::Synced || is_range || first.batch.bytes() == 6);
+        }
+    }
+
+    #[test]
+    fn bulk_batches_leave_room_for_others_and_time_too() {
+        let queue = Queue::new(4_000 * cost(0));
+        let mut admitted = 0;
+        while queue.try_push(bulk("k", 0)).is_ok() {
+            admitted += 1;
+        }
+        assert!((2_900..=3_000).contains(&admitted), "{admitted}");
+        for _ in 0..500 {
+            assert!(queue.try_push(job(0)).is_ok());
+        }
+        assert_eq!(queue.take(usize::MAX).expect("a group").len(), 500 + BULK_BATCHES);
+        assert_eq!(queue.take(usize::MAX).expect("a group").len(), BULK_BATCHES);
+        assert!(queue.push(job(7)).is_ok());
+        assert_eq!(queue.take(usize::MAX).expect("a group").pop_front().expect("a batch").batch.bytes(), 7);
     }
 }

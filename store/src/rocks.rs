@@ -20,7 +20,7 @@ use crate::reclaim::Span;
 use crate::rocks_group::{Group, Target};
 use crate::segments::reference::{Reference, Stored};
 use crate::segments::{Segments, hexadecimal, recovery, segment_key, tail_key};
-use crate::{exit, rocks_backup, rocks_open};
+use crate::{exit, rocks_backup, rocks_open, rocks_tables};
 
 const DATA_SYNC: usize = 0;
 const DATA_WRITE: usize = 1;
@@ -45,6 +45,7 @@ impl RocksEngine {
         let database = rocks_open::open(path, options, &block_cache)?;
         let segments = Segments::open(path, options)?;
         recovery::recover(&database, &segments)?;
+        rocks_tables::merge_small(&database)?;
         exit::wait_at_exit();
         let mut memory_only = ReadOptions::default();
         memory_only.set_read_tier(ReadTier::BlockCache);
@@ -176,6 +177,10 @@ impl Engine for RocksEngine {
             Err(error) if error.kind() == ErrorKind::Incomplete => Ok(Lookup::NeedsDisk),
             Err(error) => Err(self.failure(&error)),
         }
+    }
+
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.segments.lost.of(column)
     }
 
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {

@@ -1,7 +1,8 @@
 //! A backup as one operation: the index of a moment, and every segment it refers to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rocksdb::DB;
@@ -56,13 +57,14 @@ fn fill(database: &DB, segments: &Segments, staging: &Path) -> Result<(), StoreE
     let hold = segments.hold();
     let checkpoint = Checkpoint::new(database).map_err(|error| translate(database.path(), &error))?;
     checkpoint.create_checkpoint(staging).map_err(|error| translate(database.path(), &error))?;
+    fs::set_permissions(staging, Permissions::from_mode(0o700)).map_err(|error| failed("closing", staging, &error))?;
     write_amnesia(staging)?;
     // The index is copied first: the data of what it refers to were written before. Their accounting follows the index.
     segments.settle();
     let wanted = segments.sync.request();
     segments.sync.wait(wanted)?;
     let folder = staging.join(FOLDER);
-    fs::create_dir(&folder).map_err(|error| failed("creating", &folder, &error))?;
+    DirBuilder::new().mode(0o700).create(&folder).map_err(|error| failed("creating", &folder, &error))?;
     for (name, sealed, end) in segments.files_in_use() {
         let (from, to) = (segments.folder_path().join(&name), folder.join(&name));
         let linked = sealed && fs::hard_link(&from, &to).is_ok();
@@ -78,7 +80,7 @@ fn fill(database: &DB, segments: &Segments, staging: &Path) -> Result<(), StoreE
 fn write_amnesia(staging: &Path) -> Result<(), StoreError> {
     let path = staging.join(AMNESIA_FILE);
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(AMNESIA_TEXT.as_bytes())?;
         file.sync_all()
     };
@@ -87,7 +89,7 @@ fn write_amnesia(staging: &Path) -> Result<(), StoreError> {
 
 /// Copies what is written of a segment that still grows, or that cannot be linked.
 fn copy(from: &Path, to: &Path, end: u64) -> io::Result<()> {
-    let mut copy = File::create_new(to)?;
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     io::copy(&mut File::open(from)?.take(end), &mut copy)?;
     copy.sync_all()
 }

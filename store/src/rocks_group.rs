@@ -10,6 +10,7 @@ use rocksdb::{ColumnFamily, DB, IteratorMode, ReadOptions};
 
 use crate::batch::{Operation, WriteBatch};
 use crate::error::StoreError;
+use crate::lost::{Change, lost_key};
 use crate::options::Columns;
 use crate::reclaim::Span;
 use crate::rocks::translate;
@@ -51,6 +52,8 @@ pub(crate) struct Group<'a> {
     batch: rocksdb::WriteBatch,
     unsynced: Vec<u8>,
     payload: u64,
+    /// What becomes of missing values.
+    lost: Vec<Change>,
 }
 
 /// Where a group goes.
@@ -67,7 +70,7 @@ impl<'a> Group<'a> {
         let Target { database, segments, columns, families, threshold } = target;
         let cost = |operation: &Operation| match operation {
             Operation::Put { key, value, .. } => key.len() + value.len().min(threshold) + REFERENCE_COST,
-            Operation::Delete { key, .. } => key.len() + REFERENCE_COST,
+            Operation::Delete { key, .. } | Operation::Lose { key, .. } => key.len() + REFERENCE_COST,
             Operation::DeleteRange { from, to, .. } => from.len() + to.len() + REFERENCE_COST,
         };
         let bytes = batches.iter().flat_map(|batch| batch.operations()).map(cost).sum();
@@ -83,6 +86,7 @@ impl<'a> Group<'a> {
             batch: rocksdb::WriteBatch::with_capacity_bytes(bytes),
             unsynced: Vec::new(),
             payload: 0,
+            lost: Vec::new(),
         }
     }
 
@@ -94,6 +98,7 @@ impl<'a> Group<'a> {
                 match operation {
                     Operation::Put { key, value, .. } => self.put(column, key, value)?,
                     Operation::Delete { key, .. } => self.delete(column, key)?,
+                    Operation::Lose { key, bytes, .. } => self.lose(column, key, *bytes)?,
                     Operation::DeleteRange { from, to, .. } if to.is_empty() => {
                         let end = self.end_of(column, &batches[..=position])?;
                         self.delete_range(column, Span { from: from.clone(), to: end })?;
@@ -112,7 +117,15 @@ impl<'a> Group<'a> {
             self.batch.put_cf(self.families[column], key, value);
             return Ok(());
         }
-        self.release(column, key)?;
+        let current = self.current(column, key)?;
+        if let Some(reference) = current
+            && value.len() >= self.threshold
+            && self.holds(column, key, &reference, value)?
+        {
+            return Ok(());
+        }
+        current.iter().for_each(|reference| self.draft.release(reference, key));
+        self.settle(column, key);
         let mut refers = None;
         let entry = if value.len() < self.threshold {
             inline(value)
@@ -131,10 +144,32 @@ impl<'a> Group<'a> {
     fn delete(&mut self, column: usize, key: &Bytes) -> Result<(), StoreError> {
         if self.columns.is_large(column) {
             self.release(column, key)?;
+            self.settle(column, key);
             self.overlays[column].entries.insert(key.clone(), None);
         }
         self.batch.delete_cf(self.families[column], key);
         Ok(())
+    }
+
+    fn lose(&mut self, column: usize, key: &Bytes, bytes: u64) -> Result<(), StoreError> {
+        self.delete(column, key)?;
+        if self.columns.is_large(column) {
+            self.batch.put(lost_key(self.columns.names()[column], key), bytes.to_le_bytes());
+            self.lost.push(Change::Lost(column, key.clone(), bytes));
+        }
+        Ok(())
+    }
+
+    /// The key is put or deleted: its value is not missing any more.
+    fn settle(&mut self, column: usize, key: &Bytes) {
+        if self.segments.lost.is_empty() && self.lost.is_empty() {
+            return;
+        }
+        let noted = |change: &Change| matches!(change, Change::Lost(of, lost, _) if *of == column && lost == key);
+        if self.segments.lost.contains(column, key) || self.lost.iter().any(noted) {
+            self.batch.delete(lost_key(self.columns.names()[column], key));
+            self.lost.push(Change::Settled(column, key.clone()));
+        }
     }
 
     /// The range ends before its `to`, which is not empty here.
@@ -144,6 +179,7 @@ impl<'a> Group<'a> {
         }
         if self.columns.is_large(column) {
             self.release_range(column, &span)?;
+            self.settle_range(column, &span);
         }
         self.batch.delete_range_cf(self.families[column], &span.from[..], &span.to[..]);
         if self.columns.is_large(column) {
@@ -152,17 +188,39 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// The caller is about to replace the entry of a key: what it refers to is dead then.
-    fn release(&mut self, column: usize, key: &Bytes) -> Result<(), StoreError> {
-        let reference = match self.overlays[column].get(key) {
-            Some(reference) => reference,
+    fn settle_range(&mut self, column: usize, span: &Span) {
+        let noted = |change: &Change| match change {
+            Change::Lost(of, key, _) if *of == column && span.contains(key) => Some(key.clone()),
+            _ => None,
+        };
+        let mut keys: Vec<Bytes> = self.lost.iter().filter_map(noted).collect();
+        keys.extend(self.segments.lost.within(column, &span.from, &span.to));
+        keys.iter().for_each(|key| self.settle(column, key));
+    }
+
+    /// Whether the record is on its way to the disk, or there, with this very value: a copy of it would take the place of what
+    /// may be synced, and is not.
+    fn holds(&self, column: usize, key: &Bytes, reference: &Reference, value: &Bytes) -> Result<bool, StoreError> {
+        // What the group itself has appended need not be in the file yet: it is written again.
+        let old = reference.length == value.len() as u64 && self.overlays[column].get(key).is_none();
+        Ok(old && self.segments.read(column, key, reference)?.as_ref() == Some(value))
+    }
+
+    /// What the entry of a key refers to now, if anything.
+    fn current(&self, column: usize, key: &Bytes) -> Result<Option<Reference>, StoreError> {
+        match self.overlays[column].get(key) {
+            Some(reference) => Ok(reference),
             None => {
                 let found = self.database.get_pinned_cf(self.families[column], key);
                 let found = found.map_err(|error| translate(self.database.path(), &error))?;
-                found.and_then(|entry| Stored::reference(&entry))
+                Ok(found.and_then(|entry| Stored::reference(&entry)))
             }
-        };
-        if let Some(reference) = reference {
+        }
+    }
+
+    /// The caller is about to delete the entry of a key: what it refers to is dead then.
+    fn release(&mut self, column: usize, key: &Bytes) -> Result<(), StoreError> {
+        if let Some(reference) = self.current(column, key)? {
             self.draft.release(&reference, key);
         }
         Ok(())
@@ -192,15 +250,18 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// A key after every key of the column, for a range that goes to its end: after the last one in the database and the
-    /// last one that the same write puts before. This thread is the only writer.
+    /// A key after every key of the column, for a range that goes to its end: after the last one in the database, the
+    /// last one that is missing and the last one that the same write puts before. This thread is the only writer.
     fn end_of(&self, column: usize, before: &[&WriteBatch]) -> Result<Bytes, StoreError> {
         let mut last = match self.database.iterator_cf(self.families[column], IteratorMode::End).next() {
             Some(entry) => entry.map_err(|error| translate(self.database.path(), &error))?.0.into_vec(),
             None => Vec::new(),
         };
+        if let Some(missing) = self.segments.lost.last(column) {
+            last = last.max(missing.to_vec());
+        }
         for operation in before.iter().flat_map(|batch| batch.operations()) {
-            if let Operation::Put { column: put, key, .. } = operation
+            if let Operation::Put { column: put, key, .. } | Operation::Lose { column: put, key, .. } = operation
                 && self.columns.index(*put)? == column
                 && key[..] > last[..]
             {
@@ -230,6 +291,7 @@ impl<'a> Group<'a> {
         }
         self.database.write(self.batch).map_err(|error| translate(self.database.path(), &error))?;
         self.segments.commit(self.draft);
+        self.segments.lost.apply(self.lost);
         Ok(())
     }
 }

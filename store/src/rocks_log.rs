@@ -9,8 +9,9 @@
 //! The form of a log is that of the page "Write Ahead Log File Format" of RocksDB's wiki: blocks of 32 KiB, filled with
 //! fragments that each begin with a checksum, a length and a kind.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::StoreError;
@@ -19,6 +20,10 @@ use crate::rocks::translate;
 const BLOCK: usize = 32 << 10;
 /// Four bytes of checksum, two of length, one of kind.
 const HEADER: usize = 7;
+/// Between the name of a log and the offset at which it was cut off, in the name of the file that has the rest.
+const KEPT: &str = ".cut-at-";
+/// How many such files are kept.
+const MOST_KEPT: usize = 4;
 
 /// The options of a database whose logs note what came before them and are held to it. Not for an existing database without
 /// logs, which this would refuse: its creation was cut short.
@@ -54,8 +59,9 @@ pub(crate) fn cut_holes(logs: &[PathBuf]) -> Result<(), StoreError> {
         tracing::warn!(
             log = %log.display(),
             offset,
-            "the log has a hole, as a power cut leaves it; what stands behind it was never synced and is dropped"
+            "the log has a hole, as a power cut leaves it; what stands behind it was never synced and is put into a file beside it"
         );
+        keep(log, offset).map_err(|error| failed("keeping what is cut off", error))?;
         let cut = || {
             let file = fs::OpenOptions::new().write(true).open(log)?;
             file.set_len(offset)?;
@@ -64,6 +70,34 @@ pub(crate) fn cut_holes(logs: &[PathBuf]) -> Result<(), StoreError> {
         cut().map_err(|error| failed("cutting off", error))?;
     }
     Ok(())
+}
+
+/// Copies what is about to be cut off a log into a file beside it, durably: whoever judges what was lost can still look at it.
+fn keep(log: &Path, offset: u64) -> io::Result<()> {
+    let Some(name) = log.file_name() else { return Ok(()) };
+    let folder = log.parent().unwrap_or(Path::new("."));
+    let kept = folder.join(format!("{}{KEPT}{offset}", name.to_string_lossy()));
+    let mut from = File::open(log)?;
+    from.seek(SeekFrom::Start(offset))?;
+    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&kept)?;
+    io::copy(&mut from, &mut to)?;
+    to.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    forget_oldest(folder)
+}
+
+/// Few of those files are kept: a machine whose power fails every day must not fill its disk with them.
+fn forget_oldest(folder: &Path) -> io::Result<()> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().contains(KEPT) {
+            all.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    all.sort();
+    let too_many = all.len().saturating_sub(MOST_KEPT);
+    all.iter().take(too_many).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 /// Where zeros stand instead of a fragment, if anything but zeros follows.

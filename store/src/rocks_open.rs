@@ -3,7 +3,8 @@
 //! A directory is usable when its format version is ours and its columns are exactly the declared ones. A creation that
 //! was cut short is recognised (nothing was ever written, not even the version) and finished.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rocksdb::{
@@ -85,7 +86,10 @@ pub(crate) fn has_database(path: &Path) -> Result<bool, StoreError> {
 }
 
 fn create(path: &Path, options: &Options, cache: &Cache) -> Result<DB, StoreError> {
-    fs::create_dir_all(path)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
         .map_err(|error| StoreError::from_io(&format!("creating the directory {}", path.display()), &error))?;
     finish_creation(path, options, open_with(path, options, cache, true)?)
 }
@@ -306,6 +310,9 @@ fn family_options(options: &Options, cache: &Cache) -> rocksdb::Options {
     table.set_format_version(5);
     let mut family = rocksdb::Options::default();
     family.set_block_based_table_factory(&table);
+    // A put into a column of large values looks the key up first, nearly always in vain.
+    family.set_memtable_prefix_bloom_ratio(0.1);
+    family.set_memtable_whole_key_filtering(true);
     family.set_compression_type(DBCompressionType::None);
     family.set_write_buffer_size((options.write_buffer_bytes / 4).max(1 << 20));
     family.set_max_write_buffer_number(4);

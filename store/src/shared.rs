@@ -18,6 +18,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::syncer::SyncQueue;
 
+/// Backups asked for at once; further ones wait.
+const CHORES: usize = 4;
+
 /// The state of one open store.
 pub(crate) struct Shared {
     pub(crate) engine: Box<dyn Engine>,
@@ -26,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) queue_bytes: usize,
     pub(crate) syncs: SyncQueue,
     pub(crate) readers: Readers,
+    /// What takes long, backups and compactions: no read waits behind it.
+    pub(crate) chores: Readers,
     pub(crate) registry: Registry,
     /// By column number; `None` where no values are kept.
     pub(crate) caches: Vec<Option<ValueCache>>,
@@ -50,6 +55,7 @@ impl Shared {
             queue_bytes: options.queue_bytes,
             syncs: SyncQueue::default(),
             readers: Readers::new(options.reader_queue.saturating_add(options.reader_threads)),
+            chores: Readers::new(CHORES),
             registry: Registry::new(options.columns.len()),
             caches: options.columns.iter().map(|column| cache(column.cache_bytes)).collect(),
             reclaims: options.columns.iter().map(|column| column.large_values.then(Arc::default)).collect(),

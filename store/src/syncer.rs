@@ -5,13 +5,16 @@
 
 use std::sync::PoisonError;
 
-use crate::queue::{BATCH_OVERHEAD, Reply};
+use crate::queue::{BATCH_OVERHEAD, Lane, Reply};
 use crate::shared::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
+/// A batch that is applied, with the lane in which it keeps a place.
+type Pending = (Lane, Reply);
+
 #[derive(Debug, Default)]
 struct State {
-    pending: Vec<Reply>,
+    pending: Vec<Pending>,
     closed: bool,
 }
 
@@ -29,7 +32,7 @@ impl SyncQueue {
     }
 
     /// Hands applied batches over; they come back if no syncer is there to take them.
-    pub(crate) fn push(&self, replies: Vec<Reply>) -> Result<(), Vec<Reply>> {
+    pub(crate) fn push(&self, replies: Vec<Pending>) -> Result<(), Vec<Pending>> {
         if replies.is_empty() {
             return Ok(());
         }
@@ -43,7 +46,7 @@ impl SyncQueue {
         Ok(())
     }
 
-    fn take(&self) -> Option<Vec<Reply>> {
+    fn take(&self) -> Option<Vec<Pending>> {
         let mut state = self.lock();
         loop {
             if !state.pending.is_empty() {
@@ -63,7 +66,7 @@ impl SyncQueue {
     }
 
     /// Closes and takes everything out: nobody will sync it.
-    pub(crate) fn abandon(&self) -> Vec<Reply> {
+    pub(crate) fn abandon(&self) -> Vec<Pending> {
         let mut state = self.lock();
         state.closed = true;
         std::mem::take(&mut state.pending)
@@ -74,8 +77,8 @@ impl SyncQueue {
 pub(crate) fn run(shared: &Shared) {
     while let Some(replies) = shared.syncs.take() {
         let result = sync_once(shared, replies.len());
-        shared.queue.release(replies.len() * BATCH_OVERHEAD);
-        for reply in replies {
+        for (lane, reply) in replies {
+            shared.queue.release(lane, BATCH_OVERHEAD);
             // An error means that nobody waits for the answer.
             let _ = reply.send(result.clone());
         }

@@ -82,17 +82,43 @@ async fn a_full_queue_refuses_a_try_and_makes_others_wait_in_order() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_dropped_while_it_waits_for_room_is_withdrawn() {
+async fn a_write_that_is_dropped_while_it_waits_for_room_is_applied_before_those_behind_it() {
     let (store, controls) = store();
     controls.apply.shut();
     let first = store.write(DATA, "first", Bytes::from(vec![0; 20 * VALUE]));
-    let dropped = store.write(DATA, "dropped", "");
-    let last = store.write(DATA, "last", "");
+    let dropped = store.write(DATA, "dropped", value(1));
+    let last = store.write(DATA, "last", "needs what was dropped");
     drop(dropped);
     controls.apply.open();
-    assert_eq!(soon(first).await, Ok(()));
-    assert_eq!(soon(last).await, Ok(()));
-    assert_eq!(soon(store.read(DATA, b"dropped")).await, Ok(None));
+    assert_eq!((soon(first).await, soon(last).await), (Ok(()), Ok(())));
+    assert_eq!(soon(store.read(DATA, b"dropped")).await, Ok(Some(value(1))));
+}
+
+#[tokio::test]
+async fn an_urgent_write_waits_for_few_of_many_bulk_ones_and_for_those_with_its_key() {
+    let (store, controls) = store_with(&Options { queue_bytes: 64 << 20, ..options() });
+    let bulk = |number: u32| {
+        let mut batch = WriteBatch::new();
+        batch.put(DATA, number.to_be_bytes().to_vec(), "tiny");
+        batch.set_bulk();
+        store.write_batch(batch, Durability::Buffered)
+    };
+    controls.apply.shut();
+    let all: Vec<_> = (0..10_000).map(bulk).collect();
+    until(|| controls.applies() == 1).await;
+    let urgent = store.write(DATA, "urgent", "value");
+    let mut same = WriteBatch::new();
+    same.delete(DATA, 9_999_u32.to_be_bytes().to_vec());
+    let same = store.write_batch(same, Durability::Buffered);
+    controls.apply.open();
+    assert_eq!((soon(urgent).await, soon(same).await), (Ok(()), Ok(())));
+    let place = controls.put().iter().position(|key| key == "urgent").expect("it was applied");
+    assert!(place <= 256, "behind {place} others");
+    assert_eq!(soon(store.read(DATA, &9_999_u32.to_be_bytes())).await, Ok(None));
+    for completion in all {
+        assert_eq!(soon(completion).await, Ok(()));
+    }
+    until(|| store.statistics().queue_bytes == 0).await;
 }
 
 #[tokio::test]
@@ -282,6 +308,22 @@ async fn what_memory_cannot_answer_is_read_by_a_bounded_pool() {
     for answer in soon(reads.join_all()).await {
         assert_eq!(answer, Ok(Some(Bytes::from("value"))));
     }
+}
+
+#[tokio::test]
+async fn a_backup_takes_no_reader_away() {
+    let (store, controls) = store_with(&Options { reader_threads: 1, ..options() });
+    assert_eq!(soon(store.write(DATA, "key", "value")).await, Ok(()));
+    controls.checkpoint.shut();
+    let backup = tokio::spawn({
+        let store = store.clone();
+        async move { store.checkpoint(std::path::Path::new("/nowhere")).await }
+    });
+    until(|| controls.checkpoint.arrived() == 1).await;
+    controls.always_needs_disk();
+    assert_eq!(soon(store.read(DATA, b"key")).await, Ok(Some(Bytes::from("value"))));
+    controls.checkpoint.open();
+    assert!(soon(backup).await.expect("the task").is_err(), "memory makes none");
 }
 
 #[tokio::test]

@@ -344,7 +344,10 @@ async fn a_flipped_bit_in_a_segment_or_a_table_is_found_and_named() {
     assert!(intact.is_intact() && intact.records == 200, "{intact:?}");
     let files = |folder: &Path, kind: &str| {
         let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
-        entries.filter(|file| file.extension().is_some_and(|found| found == kind)).collect::<Vec<_>>()
+        let mut found: Vec<_> = entries.filter(|file| file.extension().is_some_and(|found| found == kind)).collect();
+        // The first one has values in it; in what order a folder lists its files is the filesystem's affair.
+        found.sort();
+        found
     };
     let segments = files(&path.join("segments"), "segment");
     let tables = files(&path, "sst");

@@ -168,6 +168,7 @@ impl Intake {
             return None;
         }
         let mut batch = WriteBatch::new();
+        batch.set_bulk();
         batch.put(schema::PAYLOAD, schema::batch_key(&key), content);
         if key.author != self.0.me {
             let gone = author.undelivered.add(&key, bytes, asked);
@@ -200,6 +201,7 @@ impl Intake {
     fn delete_locked(&self, author: &mut Author, keys: &[BatchKey]) {
         for keys in keys.chunks(DELETE) {
             let mut batch = WriteBatch::new();
+            batch.set_bulk();
             for key in keys {
                 batch.delete(schema::PAYLOAD, schema::batch_key(key));
                 batch.delete(schema::UNDELIVERED, schema::batch_key(key));

@@ -249,6 +249,7 @@ impl Task {
     /// Takes the batch's place in the store's queue; waits only while that is full.
     async fn write(&mut self, key: BatchKey, reference: BatchRef, content: Bytes) -> Result<(), StoreError> {
         let mut batch = WriteBatch::new();
+        batch.set_bulk();
         batch.put(schema::PAYLOAD, schema::batch_key(&key), content);
         batch.put(schema::SEALED, schema::number_key(reference.sequence.0), encode(&reference));
         match self.setup.store.try_write_batch(batch, Durability::Buffered) {

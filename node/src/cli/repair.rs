@@ -8,7 +8,6 @@
 use std::path::Path;
 
 use rorqual_config::NodeConfig;
-use rorqual_config::encoding::encode;
 use rorqual_protocol::types::Round;
 use rorqual_store::offline::salvage;
 use rorqual_store::{ColumnReport, DamageKind, Direction, Durability, Report, Store, StoreError, WriteBatch};
@@ -20,7 +19,6 @@ use super::error::print;
 use super::verify_store::{Findings, examine, failed, payload_first};
 use crate::consensus::safety;
 use crate::schema;
-use crate::sync::refetch;
 
 /// Arguments of `rorqual repair`.
 #[derive(clap::Args)]
@@ -195,9 +193,8 @@ fn drop_payload(config: &NodeConfig, findings: Findings, done: &mut Vec<String>)
     vouch(config, &store)?;
     let mut batch = WriteBatch::new();
     damaged.iter().for_each(|key| batch.delete(schema::PAYLOAD, key.clone()));
-    for (number, keys) in (0..).zip(missing.chunks(refetch::ROW)) {
-        batch.put(schema::META, refetch::row_key(number), encode(&keys.to_vec()));
-    }
+    // Named as missing until peers have served it, however often the node starts.
+    missing.iter().for_each(|(key, bytes)| batch.lose(schema::PAYLOAD, schema::batch_key(key), u64::from(*bytes)));
     let write = async {
         let written = store.write_batch(batch, Durability::Synced).await;
         written.and(store.shutdown().await)

@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     let findings = examine(&config)?;
     show(&findings, args.source.json)?;
     match findings.damages.len() {
-        0 => Ok(()),
+        0 => findings.whole(&config),
         1 => Err(CliError::failed(format!(
             "1 damage in {}: `rorqual repair` salvages what is intact",
             config.data_dir.display()
@@ -63,6 +63,20 @@ pub fn run(args: Args) -> Result<(), CliError> {
             "{count} damages in {}: `rorqual repair` salvages what is intact",
             config.data_dir.display()
         ))),
+    }
+}
+
+impl Findings {
+    /// Whether the log has all its payload.
+    fn whole(&self, config: &NodeConfig) -> Result<(), CliError> {
+        match self.missing_payload.len() {
+            0 => Ok(()),
+            count => Err(CliError::failed(format!(
+                "the log in {} has a hole: {count} batches of its payload are not here; a node that runs fetches those that it \
+                 knows of from peers, and `rorqual repair` makes it know of all",
+                config.data_dir.display()
+            ))),
+        }
     }
 }
 
@@ -179,7 +193,7 @@ fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     if as_json {
         let column = |c: &ColumnReport| json!({ "column": c.column, "entries": c.entries, "bytes": c.bytes, "damaged": damaged(c) });
         let facts: Value = json!({
-            "ok": damages.is_empty(),
+            "ok": damages.is_empty() && findings.missing_payload.is_empty(),
             "columns": report.columns.iter().map(column).collect::<Vec<_>>(),
             "damages": damages,
             "notes": notes,
@@ -197,7 +211,7 @@ fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     lines.extend(notes.iter().map(|note| format!("note: {note}")));
     lines.extend(refusal.iter().map(|reason| format!("note: this node must not sign: {reason}")));
     lines.extend(damages.iter().map(|damage| format!("damage: {damage}")));
-    if damages.is_empty() {
+    if damages.is_empty() && findings.missing_payload.is_empty() {
         lines.push("everything is what it should be".to_owned());
     }
     print(&lines.join("\n"))

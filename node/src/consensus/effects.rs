@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use super::durable;
 use super::recovery::boot_id;
 use super::safety::SafetyRecord;
 use crate::batch::intake::Intake;
@@ -198,22 +199,8 @@ impl Effects {
             }
         };
         let Some(token) = token else { return Ok(()) };
-        let safety = self.rooms.safety.clone();
-        self.persists.push(Box::pin(async move {
-            let result = async {
-                if let Some(completion) = completion {
-                    completion.await.map_err(Stop::Store)?;
-                }
-                if let Some(recorded) = recorded {
-                    recorded.done().await.map_err(Stop::Safety)?;
-                }
-                match own_round {
-                    Some(round) => safety.name(round).done().await.map_err(Stop::Safety),
-                    None => Ok(()),
-                }
-            };
-            (token, result.await)
-        }));
+        let point = durable::point(completion, recorded, own_round, self.rooms.safety.clone());
+        self.persists.push(Box::pin(async move { (token, point.await) }));
         Ok(())
     }
 

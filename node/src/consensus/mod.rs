@@ -4,6 +4,7 @@
 //! failed store, a halt of the core, or a closed mailbox ends the task, and with it the node.
 
 pub mod driver;
+mod durable;
 pub mod effects;
 pub mod recovery;
 pub mod safety;

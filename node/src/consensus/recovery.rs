@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use rorqual_config::encoding::decode;
+use rorqual_config::encoding::decode_stored as decode;
+use rorqual_config::parameters::Durability;
 use rorqual_config::{AuthorityIndex, ChainId, Digest};
 use rorqual_protocol::types::{BatchRef, Certificate, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 use rorqual_protocol::{Cover, Recovered};
@@ -242,19 +243,33 @@ fn record<T>(
 ///
 /// # Errors
 /// One sentence, where the machine went down since the last own block and what was signed may be lost.
-pub async fn check_boot(store: &Store, me: AuthorityIndex) -> Result<(), String> {
+pub async fn check_boot(store: &Store, me: AuthorityIndex, durability: Durability, boot: &str) -> Result<(), String> {
+    if durability == Durability::Os && boot.is_empty() {
+        return Err(format!(
+            "durability `os` needs {BOOT_ID}, which cannot be read: after a restart of the machine nothing would tell that what \
+             was signed may be lost; let this process read it (`ProcSubset=pid` hides it), or use `durability = \"synced\"`"
+        ));
+    }
     let record = store.read(schema::META, Meta::BOOT_ID).await.map_err(|error| error.to_string())?;
     match record {
-        Some(recorded) if recorded[..] != *boot_id().as_bytes() => Err(format!(
+        Some(_) if boot.is_empty() => Err(format!(
+            "member {me} signed its last blocks with durability `os`, and {BOOT_ID} cannot be read: whether the machine has \
+             restarted since cannot be told; let this process read it (it is hidden by `ProcSubset=pid`), or use \
+             `durability = \"synced\"`"
+        )),
+        Some(recorded) if recorded[..] != *boot.as_bytes() => Err(format!(
             "amnesia: member {me} signed its last blocks with durability `os`, and the machine has restarted since: what it signed may be lost, and rejoining is not built yet"
         )),
         _ => Ok(()),
     }
 }
 
-/// Identifies one boot of the kernel.
+/// Where the kernel says which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Identifies one boot of the kernel; empty where that is hidden.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -284,5 +299,21 @@ mod tests {
         let named: Vec<u64> = found.recovered.own_batches.iter().map(|batch| batch.sequence.0).collect();
         assert_eq!(named, [3, 5]);
         assert_eq!((found.first_sealed, found.last_sealed), (Sequence(3), Sequence(5)));
+    }
+
+    #[tokio::test]
+    async fn durability_os_needs_to_know_which_boot_this_is() {
+        let (me, store) = (AuthorityIndex(2), Store::in_memory(schema::options(&StoreParameters::default(), true)));
+        let check = async |durability, boot: &'static str| check_boot(&store, me, durability, boot).await;
+        assert_eq!(check(Durability::Os, "this").await, Ok(()));
+        assert_eq!(check(Durability::Synced, "").await, Ok(()), "nothing was signed without a sync");
+        let hidden = check(Durability::Os, "").await.unwrap_err();
+        assert!(hidden.contains("boot_id") && hidden.contains("synced"), "{hidden}");
+        store.write(schema::META, Meta::BOOT_ID, Bytes::from_static(b"this")).await.unwrap();
+        for durability in [Durability::Os, Durability::Synced] {
+            assert_eq!(check(durability, "this").await, Ok(()));
+            assert!(check(durability, "").await.unwrap_err().contains("cannot be"));
+            assert!(check(durability, "another").await.unwrap_err().contains("amnesia"));
+        }
     }
 }

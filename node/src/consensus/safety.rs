@@ -11,9 +11,9 @@
 //! It is made once and only overwritten, so that writing it needs no space. The file `AMNESIA` beside it says in words
 //! that what this directory signed may be lost; every backup is born with one, and it wins over everything.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -192,7 +192,7 @@ pub fn forbidden(directory: &Path) -> Result<Option<String>, String> {
 fn replace(directory: &Path, name: &str, content: &[u8]) -> Result<(), String> {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
     let write = || -> io::Result<()> {
-        let file = File::create(&new)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all_at(content, 0)?;
         file.sync_all()?;
         fs::rename(&new, &path)?;

@@ -1,7 +1,7 @@
 //! Why execution ended.
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
+use rorqual_config::encoding::decode_stored;
 use rorqual_protocol::types::CommitIndex;
 use rorqual_store::{Column, StoreError};
 
@@ -50,7 +50,7 @@ pub enum ExecutionError {
 /// # Errors
 /// [`ExecutionError::Record`].
 pub fn record<T: bincode::Decode<()>>(column: Column, key: &[u8], value: &[u8]) -> Result<T, ExecutionError> {
-    decode(value).map_err(|error| unusable(column, key, error.to_string()))
+    decode_stored(value).map_err(|error| unusable(column, key, error.to_string()))
 }
 
 /// The same for a record that must be there.

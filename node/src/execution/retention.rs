@@ -5,13 +5,15 @@
 //! the two newest state snapshots with every commit from the older one on, the newest certificate and the newest own block.
 //! Without a snapshot nothing is dropped, since a restart begins at the first commit then.
 //!
-//! Each step is one atomic batch with the new beginning in it, and bounded: at most `STEP` commits. It is not synced: a power
+//! Each step is one atomic batch with the new beginning in it, and bounded: at most `STEP` commits; their payload goes after it. It
+//! is not synced: a power
 //! cut takes back whole steps, and they are done again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rorqual_config::encoding::encode;
 use rorqual_config::parameters::RetentionParameters;
 use rorqual_config::{AuthorityIndex, Committee};
@@ -33,6 +35,8 @@ const STEP: usize = 256;
 const STEP_BYTES: usize = 8 << 20;
 /// Fewer commits than this are left for later: many small range deletions make the store slow.
 const MIN_STEP: usize = 16;
+/// Batches of payload deleted in one write.
+const DELETE: usize = 256;
 
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +75,7 @@ impl Limits {
     }
 
     /// Whether a commit may go, when the last applied one is `last` and `kept` bytes of payload are here.
-    fn may_drop(&self, commit: Age, last: Age, kept: u64) -> bool {
+    pub(super) fn may_drop(&self, commit: Age, last: Age, kept: u64) -> bool {
         let too_old = self.time_ms != 0 && commit.time_ms.saturating_add(self.time_ms) < last.time_ms;
         let too_much = self.bytes != 0 && kept > self.bytes;
         (too_old || too_much)
@@ -82,9 +86,9 @@ impl Limits {
 
 /// How old a commit is.
 #[derive(Clone, Copy)]
-struct Age {
-    time_ms: u64,
-    round: Round,
+pub(super) struct Age {
+    pub(super) time_ms: u64,
+    pub(super) round: Round,
 }
 
 impl Age {
@@ -131,6 +135,8 @@ pub struct Retention {
 struct Cut {
     gone: Vec<Delivery>,
     begins: Begins,
+    /// There may be further ones to go at once.
+    more: bool,
     /// Blocks of this round and below go.
     gc_round: Round,
 }
@@ -177,7 +183,7 @@ impl Retention {
         }
         match self.cut(&applied, kept).await? {
             Some(cut) => {
-                let more = cut.gone.len() == STEP;
+                let more = cut.more;
                 self.drop_commits(cut).await?;
                 Ok(more)
             }
@@ -201,16 +207,20 @@ impl Retention {
             kept = kept.saturating_sub(payload_bytes(&delivery));
             gone.push(delivery);
         }
-        if gone.len() >= MIN_STEP {
+        // A page that was cut off by its bytes is enough, however few commits are in it.
+        let cut_off =
+            page.len() < STEP && page.last().is_some_and(|(key, _)| key[..] < *schema::index_key(end.previous()));
+        let least = if cut_off { 1 } else { MIN_STEP };
+        if gone.len() >= least {
             let oldest = self.older_snapshot().await?;
             gone.retain(|delivery| oldest.is_some_and(|oldest| delivery.commit.index < oldest));
         }
-        let Some(index) = gone.last().map(|last| last.commit.index.next()).filter(|_| gone.len() >= MIN_STEP) else {
+        let Some(index) = gone.last().map(|last| last.commit.index.next()).filter(|_| gone.len() >= least) else {
             return Ok(None);
         };
         let position = self.executed(index).await?.first_position;
         let gc_round = self.delivery(index).await?.commit.gc_round;
-        Ok(Some(Cut { gone, begins: Begins { index, position }, gc_round }))
+        Ok(Some(Cut { more: cut_off || gone.len() == STEP, gone, begins: Begins { index, position }, gc_round }))
     }
 
     async fn drop_commits(&mut self, cut: Cut) -> Result<(), ExecutionError> {
@@ -229,9 +239,6 @@ impl Retention {
         write.delete_range(schema::BLOCKS, schema::round_key(Round(0)), schema::round_key(rounds));
         let own = Round(self.newest(schema::OWN).await?.unwrap_or(0));
         write.delete_range(schema::OWN, schema::round_key(Round(0)), schema::round_key(rounds.min(own)));
-        for delivered in cut.gone.iter().flat_map(|delivery| &delivery.batches) {
-            write.delete(schema::PAYLOAD, schema::batch_key(&delivered.key()));
-        }
         self.sweep(&mut write, &cut.gone);
         write.put(schema::META, Meta::BEGINS, encode(&cut.begins));
 
@@ -242,12 +249,27 @@ impl Retention {
             state.begins_at = cut.begins.index;
         });
         self.setup.store.write_batch(write, Durability::Buffered).await?;
+        self.delete_payload(&cut.gone).await?;
         let bytes: u64 = cut.gone.iter().map(payload_bytes).sum();
         self.statistics.send_modify(|statistics| {
             statistics.payload_bytes = statistics.payload_bytes.saturating_sub(bytes);
             statistics.begins = cut.begins.index;
             statistics.dropped += cut.gone.len() as u64;
         });
+        Ok(())
+    }
+
+    /// A few at a time, which urgent writes overtake: each deletion costs the store a look. What a crash leaves of it is swept
+    /// with what was never delivered.
+    async fn delete_payload(&self, gone: &[Delivery]) -> Result<(), ExecutionError> {
+        let all: Vec<Bytes> =
+            gone.iter().flat_map(|delivery| &delivery.batches).map(|batch| schema::batch_key(&batch.key())).collect();
+        for keys in all.chunks(DELETE) {
+            let mut batch = WriteBatch::new();
+            batch.set_bulk();
+            keys.iter().for_each(|key| batch.delete(schema::PAYLOAD, key.clone()));
+            self.setup.store.write_batch(batch, Durability::Buffered).await?;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! no more than one page, or one record where that is larger.
 
 use bytes::Bytes;
-use rorqual_config::encoding::decode;
+use rorqual_config::encoding::decode_stored;
 use rorqual_protocol::types::{Certificate, Commit, CommitIndex, Delivery};
 use rorqual_store::{Direction, Store, StoreError};
 
@@ -49,7 +49,8 @@ impl History {
         let (start, after) = (schema::index_key(from), schema::index_key(end.next()));
         let limit = end.next().0.saturating_sub(from.0) as usize;
         let records = self.0.iterate(schema::COMMITS, &start, &after, limit, ANSWER_BYTES, Direction::Forward).await?;
-        let commits = records.iter().map_while(|(_, bytes)| decode::<Delivery>(bytes).ok()).map(|found| found.commit);
+        let commits =
+            records.iter().map_while(|(_, bytes)| decode_stored::<Delivery>(bytes).ok()).map(|found| found.commit);
         Ok(commits
             .zip(from.0..)
             .take_while(|(commit, index)| commit.index.0 == *index)
@@ -64,7 +65,7 @@ impl History {
             Some(_) => within,
             None => self.0.iterate(schema::CERTIFICATES, &end, &[], 1, usize::MAX, Direction::Forward).await?,
         };
-        Ok(found.first().and_then(|(_, bytes)| decode(bytes).ok()))
+        Ok(found.first().and_then(|(_, bytes)| decode_stored(bytes).ok()))
     }
 
     async fn nothing(&self) -> Result<(Message, Bytes), StoreError> {

@@ -3,9 +3,9 @@
 //! They are written past the page cache (`O_DIRECT`) where the filesystem offers that. Where it refuses, which is found out
 //! when the store opens, the same calls go through the page cache.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
@@ -19,6 +19,8 @@ use crate::statistics::SegmentAccess;
 pub(crate) const FOLDER: &str = "segments";
 const EXTENSION: &str = "segment";
 const PROBE: &str = "probe";
+/// The highest number of a file. A million files a second would take an hour to get there; what has a higher one was planted.
+pub(crate) const LAST_NUMBER: u32 = u32::MAX - 1;
 
 /// The folder of a store's segment files.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ impl SegmentFolder {
     /// Opens the folder, creates it durably if it is missing, and finds out whether it can be written past the page cache.
     pub(crate) fn open(store: &Path, direct: bool) -> Result<SegmentFolder, StoreError> {
         let path = store.join(FOLDER);
-        match fs::create_dir(&path) {
+        match DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => sync_directory(store)?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed("creating", &path, &error)),
@@ -73,7 +75,7 @@ impl SegmentFolder {
 
     /// A file that is ready to be written: `capacity` bytes long, its space reserved, its name durable.
     pub(crate) fn create(&self, number: u32, capacity: u64) -> Result<SegmentFile, StoreError> {
-        let file = self.open_file(number, OpenOptions::new().read(true).write(true).create(true))?;
+        let file = self.open_file(number, OpenOptions::new().read(true).write(true).create(true).mode(0o600))?;
         if let Err(error) = file.reserve(capacity) {
             // What was reserved before the disk was full is not kept.
             self.remove(number)?;
@@ -135,7 +137,9 @@ fn number_of(path: &Path) -> Option<u32> {
     if path.extension()? != EXTENSION {
         return None;
     }
-    path.file_stem()?.to_str()?.parse().ok()
+    let number = path.file_stem()?.to_str()?.parse().ok()?;
+    // No name of ours: the next number would not be one.
+    (number <= LAST_NUMBER).then_some(number)
 }
 
 fn failed(doing: &str, path: &Path, error: &io::Error) -> StoreError {
@@ -181,6 +185,22 @@ fn probe_file(path: &Path) -> io::Result<()> {
     file.read_exact_at(block.bytes_mut(), 0)
 }
 
+/// Goes on after a write that was cut short: from the last whole block, since what is written past the page cache must begin at
+/// one. Where not even one block was taken the disk has none left, or is broken.
+fn write_blocks(blocks: &[u8], offset: u64, mut write: impl FnMut(&[u8], u64) -> io::Result<usize>) -> io::Result<()> {
+    let mut done = 0;
+    while done < blocks.len() {
+        match write(&blocks[done..], offset + done as u64) {
+            Ok(taken) if taken >= blocks.len() - done => return Ok(()),
+            Ok(taken) if taken >= BLOCK => done += taken - taken % BLOCK,
+            Ok(_) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// One open segment file.
 #[derive(Debug)]
 pub(crate) struct SegmentFile {
@@ -214,7 +234,8 @@ impl SegmentFile {
 
     /// Writes whole blocks of an aligned buffer at a block boundary.
     pub(crate) fn write(&self, blocks: &[u8], offset: u64) -> Result<(), StoreError> {
-        self.file.write_all_at(blocks, offset).map_err(|error| failed("writing", &self.path, &error))
+        write_blocks(blocks, offset, |part, at| self.file.write_at(part, at))
+            .map_err(|error| failed("writing", &self.path, &error))
     }
 
     /// Reads the whole blocks around `length` bytes at `offset`; `None` where the file is too short. The second number is
@@ -251,11 +272,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_write_that_is_cut_short_goes_on_at_a_block() {
+        let mut calls = Vec::new();
+        let mut short = [BLOCK + 512, 2 * BLOCK].into_iter();
+        let written = write_blocks(&[7; 4 * BLOCK], 8192, |part, at| {
+            calls.push((part.len(), at));
+            Ok(short.next().unwrap_or(part.len()))
+        });
+        assert!(written.is_ok());
+        let block = BLOCK as u64;
+        assert_eq!(calls, [(4 * BLOCK, 8192), (3 * BLOCK, 8192 + block), (BLOCK, 8192 + 3 * block)]);
+        let stuck = write_blocks(&[7; BLOCK], 0, |_, _| Ok(512));
+        assert_eq!(stuck.map_err(|error| error.kind()), Err(ErrorKind::WriteZero));
+    }
+
+    #[test]
+    fn a_file_with_a_number_that_nothing_could_follow_is_not_ours() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let segments = SegmentFolder::open(folder.path(), true).expect("a folder");
+        for name in ["4294967295", "4294967294", "99999999999", "-1"] {
+            fs::write(segments.path().join(name).with_extension(EXTENSION), b"planted").expect("a file");
+        }
+        assert_eq!(segments.list(), Ok(vec![(u32::MAX - 1, 7)]));
+    }
+
+    #[test]
     fn a_new_file_has_its_space_and_its_number() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let segments = SegmentFolder::open(folder.path(), true).expect("a folder");
         segments.create(7, 1 << 20).expect("a file");
         assert_eq!(segments.list(), Ok(vec![(7, 1 << 20)]), "the probe is gone");
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").mode() & 0o777;
+        assert_eq!((mode(segments.path()), mode(&segments.path_of(7))), (0o700, 0o600));
         segments.remove(7).expect("a removal");
         segments.remove(7).expect("what is gone stays gone");
         assert_eq!(segments.list(), Ok(vec![]));

@@ -37,6 +37,7 @@ use self::pipe::Pipe;
 use self::reference::Reference;
 use self::sync::DataSync;
 use crate::error::StoreError;
+use crate::lost::Lost;
 use crate::options::{Columns, Options};
 use crate::statistics::SegmentStatistics;
 
@@ -89,6 +90,8 @@ pub(crate) struct Segments {
     appender: Mutex<Appender>,
     pub(crate) pipe: Pipe,
     pub(crate) sync: DataSync,
+    /// Values that are known to be missing.
+    pub(crate) lost: Lost,
     counters: Counters,
 }
 
@@ -158,6 +161,7 @@ impl Segments {
             appender: Mutex::new(Appender::new(options.columns.len())),
             pipe: Pipe::default(),
             sync: DataSync::new(options.segment_sync_bytes),
+            lost: Lost::new(options.columns.len()),
             counters: Counters::default(),
         })
     }

@@ -1,11 +1,12 @@
 //! What happens to segments when a store opens.
 //!
 //! Everything that was written is sealed. The references of the tail are checked: what a power cut kept from reaching the
-//! disk leaves the index, so that it reads as absent. The work depends on the tail and on the number of files, not on how
+//! disk leaves the index, so that it reads as absent, and is noted as lost in the same write. The work depends on the tail and on the number of files, not on how
 //! much is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rocksdb::{DB, Direction, IteratorMode, WriteBatch, WriteOptions};
 
 use super::ledger::Segment;
@@ -13,6 +14,7 @@ use super::reference::Stored;
 use super::tail::{self, TailEntry};
 use super::{Draft, SEGMENT_PREFIX, Segments, TAIL_PREFIX, segment_key};
 use crate::error::StoreError;
+use crate::lost::{Change, LOST_PREFIX, lost_key, parse_lost_key};
 use crate::rocks::translate;
 
 /// A file much longer than what was written into it gives the rest back.
@@ -66,6 +68,7 @@ pub(crate) fn recover(database: &DB, segments: &Segments) -> Result<(), StoreErr
         ledger.commit(known.clone());
     }
     check_tail(database, segments)?;
+    read_lost(database, segments)?;
     tidy(database, segments, &known, &files)?;
     segments.deletions_synced(segments.moment());
     Ok(())
@@ -89,7 +92,7 @@ fn check_tail(database: &DB, segments: &Segments) -> Result<(), StoreError> {
         tracing::warn!(
             lost,
             checked,
-            "large values that were never reported synced did not survive; they read as absent"
+            "large values that were never reported synced did not survive; they read as absent and are noted as lost"
         );
     }
     Ok(())
@@ -103,6 +106,22 @@ fn sync_files(segments: &Segments, entries: &[TailEntry]) -> Result<(), StoreErr
             file.sync()?;
         }
     }
+    Ok(())
+}
+
+/// What is missing, by this start or an earlier one.
+fn read_lost(database: &DB, segments: &Segments) -> Result<(), StoreError> {
+    let rows = with_prefix(database, LOST_PREFIX).map_err(|error| translate(database.path(), &error))?;
+    let names = segments.columns.names();
+    let read = |(row, bytes): &Entry| {
+        let (name, key) = parse_lost_key(row)?;
+        let column = names.iter().position(|column| column.as_bytes() == name)?;
+        let bytes = u64::from_le_bytes(bytes.as_slice().try_into().ok()?);
+        Some(Change::Lost(column, Bytes::copy_from_slice(key), bytes))
+    };
+    let damaged = || StoreError::Corruption { detail: "a row of the list of lost values is damaged".to_string() };
+    let lost: Result<Vec<Change>, StoreError> = rows.iter().map(|row| read(row).ok_or_else(damaged)).collect();
+    segments.lost.apply(lost?);
     Ok(())
 }
 
@@ -131,6 +150,7 @@ impl TailCheck<'_> {
         self.lost += 1;
         self.draft.release(&entry.reference, &entry.key);
         self.batch.delete_cf(family, &entry.key);
+        self.batch.put(lost_key(&entry.column, &entry.key), entry.reference.length.to_le_bytes());
         Ok(())
     }
 

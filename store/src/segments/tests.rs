@@ -126,9 +126,13 @@ fn values_that_a_power_cut_lost_read_as_absent_and_others_stay() {
     subject.overwrite(&reference, 0, &[0; 512]);
     let report = subject.verify();
     assert_eq!((report.lost_unsynced, report.records, report.is_intact()), (1, 1, true), "{report:?}");
-    subject.reopen();
-    assert_eq!(subject.read("lost"), Ok(None));
-    assert_eq!(subject.read("kept"), Ok(Some(kept)));
+    // Named by every start until somebody has dealt with it.
+    for _ in 0..2 {
+        subject.reopen();
+        assert_eq!(subject.read("lost"), Ok(None));
+        assert_eq!(subject.read("kept"), Ok(Some(kept.clone())));
+        assert_eq!(subject.engine().lost(COLUMN), [(Bytes::from("lost"), 10_000)]);
+    }
     subject.kill();
     let report = subject.verify();
     assert_eq!((report.lost_unsynced, report.records, report.is_intact()), (0, 1, true), "{report:?}");
@@ -432,4 +436,89 @@ fn a_rebuilt_database_without_format_and_accounting_keeps_every_value() {
     subject.sync();
     subject.kill();
     assert_eq!(subject.verify().damages, vec![]);
+}
+
+#[test]
+fn what_was_lost_is_named_until_it_is_put_or_deleted() {
+    let mut subject = Subject::new(options());
+    let names = |subject: &Subject| subject.engine().lost(COLUMN).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    subject.apply(|batch| {
+        for key in ["a", "b", "c", "d", "e", "f"] {
+            batch.put(LARGE, key, value(1, 10_000));
+            batch.lose(LARGE, key, 10_000);
+        }
+        batch.put(LARGE, "f", value(2, 10));
+    });
+    subject.reopen();
+    assert_eq!(names(&subject), ["a", "b", "c", "d", "e"]);
+    assert_eq!(subject.read("a"), Ok(None));
+    subject.put("a", &value(1, 10_000));
+    subject.apply(|batch| batch.delete(LARGE, "b"));
+    subject.apply(|batch| batch.delete_range(LARGE, "c", "d"));
+    assert_eq!(names(&subject), ["d", "e"]);
+    subject.reopen();
+    assert_eq!(names(&subject), ["d", "e"]);
+    subject.apply(|batch| batch.delete_range(LARGE, "d", ""));
+    assert!(names(&subject).is_empty());
+}
+
+#[test]
+fn a_copy_of_what_is_synced_does_not_take_its_place() {
+    let mut subject = Subject::new(options());
+    subject.put("key", &value(1, 10_000));
+    subject.sync();
+    let synced = subject.reference("key");
+    for _ in 0..3 {
+        subject.put("key", &value(1, 10_000));
+        assert_eq!(subject.reference("key"), synced);
+    }
+    // The same length and other bytes; then what is damaged is written again.
+    subject.put("key", &value(2, 10_000));
+    let other = subject.reference("key");
+    assert_ne!(other, synced);
+    assert_eq!(subject.read("key"), Ok(Some(value(2, 10_000))));
+    subject.sync();
+    subject.overwrite(&other, 100, &[9; 9]);
+    subject.put("key", &value(2, 10_000));
+    assert_eq!(subject.read("key"), Ok(Some(value(2, 10_000))));
+    subject.reopen();
+    assert_eq!(subject.read("key"), Ok(Some(value(2, 10_000))));
+    assert!(subject.verify().is_intact());
+}
+
+#[test]
+fn a_sync_whose_data_did_not_reach_the_disk_is_no_sync() {
+    let subject = Subject::new(options());
+    subject.put("key", &value(1, 10_000));
+    // The thread that syncs the data ends before anybody has asked for these; the log alone can still be synced.
+    subject.engine().stop_workers();
+    subject.engine().work(0).expect("an end without a failure");
+    let told = subject.engine().sync().expect_err("nobody has synced the data");
+    assert!(told.to_string().contains("syncs large values"), "{told}");
+    subject.engine().segments().sync.finish().expect("a sync");
+    subject.engine().sync().expect("a sync of both");
+}
+
+#[test]
+fn restarts_leave_few_tables() {
+    let mut subject = Subject::new(Options {
+        columns: vec![ColumnOptions::large(LARGE.0, 0), ColumnOptions::small("small")],
+        ..options()
+    });
+    let tables = |subject: &Subject| {
+        let files = std::fs::read_dir(subject.path()).expect("the folder").map(|entry| entry.expect("an entry").path());
+        files.filter(|path| path.extension().is_some_and(|kind| kind == "sst")).count()
+    };
+    let mut most = 0;
+    for number in 0..40_u32 {
+        // Keys that grow, as indexes and rounds do.
+        subject.apply(|batch| batch.put(Column("small"), number.to_be_bytes().to_vec(), "value"));
+        subject.engine().close(false).expect("a clean end");
+        most = most.max(tables(&subject));
+        subject.reopen();
+    }
+    assert!(most <= 24, "{most} tables");
+    for number in 0..40_u32 {
+        assert_eq!(subject.engine().read(1, &number.to_be_bytes()), Ok(Some(Bytes::from("value"))));
+    }
 }

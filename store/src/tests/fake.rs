@@ -53,6 +53,7 @@ pub(super) struct Controls {
     pub(super) sync: Gate,
     pub(super) look: Gate,
     pub(super) read: Gate,
+    pub(super) checkpoint: Gate,
     apply_error: Mutex<Option<StoreError>>,
     sync_error: Mutex<Option<StoreError>>,
     panic_in_apply: AtomicBool,
@@ -86,6 +87,11 @@ impl Controls {
 
     pub(super) fn applies(&self) -> usize {
         self.apply.arrived()
+    }
+
+    /// The keys put since the last sync, in the order in which they were applied.
+    pub(super) fn put(&self) -> Vec<Bytes> {
+        self.applied.lock().expect("no panic under the lock").clone()
     }
 
     /// Whether a sync that began after the key was put has ended.
@@ -151,6 +157,10 @@ impl Engine for FakeEngine {
         if self.controls.needs_disk.load(Ordering::SeqCst) { Ok(Lookup::NeedsDisk) } else { seen }
     }
 
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.memory.lost(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.controls.read.pass();
         self.memory.read(column, key)
@@ -169,6 +179,7 @@ impl Engine for FakeEngine {
     }
 
     fn checkpoint(&self, path: &Path) -> Result<(), StoreError> {
+        self.controls.checkpoint.pass();
         self.memory.checkpoint(path)
     }
 

@@ -27,6 +27,8 @@ mod exit;
 mod failure;
 #[path = "../../src/handle.rs"]
 mod handle;
+#[path = "../../src/lost.rs"]
+mod lost;
 #[path = "../../src/memory.rs"]
 mod memory;
 #[path = "../../src/notify.rs"]

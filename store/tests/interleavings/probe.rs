@@ -111,6 +111,10 @@ impl Engine for Probe {
         found
     }
 
+    fn lost(&self, column: usize) -> Vec<(Bytes, u64)> {
+        self.memory.lost(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.memory.read(column, key)
     }

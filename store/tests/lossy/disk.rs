@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path};
+use std::time::Duration;
 use std::time::SystemTime;
 
 use fuser::Errno;
@@ -190,6 +191,19 @@ impl Disk {
             }
             self.inodes.insert(*new, inode);
         }
+    }
+
+    /// What the next sync of an open file or directory costs beside its own time.
+    pub fn sync_delay(&self, handle: u64) -> Duration {
+        let Some((ending, delay)) = self.faults.slow_files else { return self.faults.sync_delay };
+        let named = |inode: &Inode| match &inode.content {
+            Content::Directory(directory) => directory.names().any(|(name, number)| {
+                self.handles.get(&handle) == Some(&number) && name.as_encoded_bytes().ends_with(ending.as_bytes())
+            }),
+            Content::File(_) => false,
+        };
+        let slow = self.inodes.values().any(named);
+        if slow { self.faults.sync_delay.max(delay) } else { self.faults.sync_delay }
     }
 
     /// Everything counts as written back, as if the machine had been left alone for a while.

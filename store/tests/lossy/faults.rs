@@ -13,6 +13,8 @@ pub struct Faults {
     pub write_delay: Duration,
     /// Added to every sync.
     pub sync_delay: Duration,
+    /// Added to every sync of a file whose name ends like this.
+    pub slow_files: Option<(&'static str, Duration)>,
 }
 
 impl Faults {

@@ -106,7 +106,7 @@ impl Served {
     }
 
     fn sync(&self, handle: FileHandle, reply: ReplyEmpty) {
-        let delay = self.disk().faults.sync_delay;
+        let delay = self.disk().sync_delay(handle.0);
         pause(delay);
         let synced = self.disk().sync(handle.0);
         empty(reply, synced);

@@ -5,6 +5,7 @@ mod lossy;
 
 mod bit_flips;
 mod crash_points;
+mod data;
 mod filesystem;
 mod full_disk;
 mod history;

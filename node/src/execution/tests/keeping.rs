@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::support::{Batch, Running, committee, plain, store, ticketed};
 use crate::execution::log::{AppliedState, LogError, LogReader};
 use crate::execution::recover::load;
-use crate::execution::retention::{Limits, Retention, RetentionSetup};
+use crate::execution::retention::{Age, Limits, Retention, RetentionSetup};
 use crate::schema;
 
 /// Commits applied.
@@ -154,4 +154,79 @@ async fn limits_by_age_and_by_size_hold_and_zero_keeps_all() {
     let age = RetentionParameters { time: std::time::Duration::from_millis(3_000), bytes: 0 };
     let mut keeper = Keeper::new(&store, age).await;
     assert_eq!(keeper.run().await, CommitIndex(100), "a commit of just that age stays");
+}
+
+/// Both sides of every limit: what may go, and what one less or one more keeps.
+#[test]
+fn a_commit_goes_only_when_every_limit_lets_it() {
+    let limits = Limits { time_ms: 100, bytes: 1_000, rounds: 170, lifetime_ms: 5_000, commits: 12, replay_window: 64 };
+    let last = Age { time_ms: 10_000, round: Round(1_000) };
+    let old = Age { time_ms: 4_999, round: Round(830) };
+    assert!(limits.may_drop(old, last, 0), "by age");
+    assert!(!limits.may_drop(Age { round: Round(831), ..old }, last, 9_999), "ten times gc_depth stay");
+    assert!(!limits.may_drop(Age { time_ms: 5_000, ..old }, last, 9_999), "its ids may be alive");
+    let by_size = Limits { time_ms: 0, ..limits };
+    assert!(by_size.may_drop(old, last, 1_001) && !by_size.may_drop(old, last, 1_000));
+    let by_age = Limits { bytes: 0, time_ms: 6_000, ..limits };
+    assert!(by_age.may_drop(Age { time_ms: 3_999, ..old }, last, u64::MAX));
+    assert!(!by_age.may_drop(Age { time_ms: 4_000, ..old }, last, u64::MAX));
+    let without_ids = Limits { lifetime_ms: 0, time_ms: 100, ..limits };
+    assert!(without_ids.may_drop(Age { time_ms: 9_899, ..old }, last, 0));
+    assert!(!without_ids.may_drop(Age { time_ms: 9_900, ..old }, last, 0));
+}
+
+#[tokio::test]
+async fn commits_whose_ids_may_be_alive_stay_though_they_are_too_many_bytes() {
+    // Ids live 1 000 ms and a commit takes 100: those of the last ten stay, whatever the limits say.
+    let store = store();
+    let mut node = Running::start(&store).await.unwrap();
+    for index in 1..=COMMITS {
+        node.commit(index, 5 * index, &[batch(index)]).await;
+    }
+    put(&store, schema::SNAPSHOTS, schema::index_key(CommitIndex(COMMITS))).await;
+    node.stop().await.unwrap();
+    let mut keeper = Keeper::new(&store, by_bytes(1)).await;
+    assert_eq!(keeper.run().await, CommitIndex(COMMITS - 200), "1 000 ms are 200 commits");
+}
+
+#[tokio::test]
+async fn the_sweep_ends_where_the_replay_window_begins() {
+    // The window holds 64 sequences; the last commit that goes delivered sequence FLOOR.
+    let store = filled(&[399]).await;
+    let stray = |sequence: u64| Batch::new(1, sequence, &[plain(&["never delivered"])]);
+    let edge = FLOOR - 64;
+    for sequence in edge - 70..=edge + 3 {
+        let key = schema::batch_key(&stray(sequence).key());
+        store.write(schema::PAYLOAD, key, stray(sequence).payload).await.unwrap();
+    }
+    let mut keeper = Keeper::new(&store, by_bytes(1)).await;
+    assert_eq!(keeper.run().await, CommitIndex(FLOOR + 1));
+    let left = store.iterate(schema::PAYLOAD, &[], &[], 1_000, usize::MAX, Direction::Forward).await.unwrap();
+    let mut sequences = left.iter().filter_map(|(key, _)| schema::parse_batch_key(key)).map(|key| key.sequence.0);
+    let first = sequences.next().unwrap();
+    // It goes in strides of a sixteenth of the window.
+    assert!((edge - 4..=edge).contains(&first), "{first} of {edge}");
+    for sequence in edge..=edge + 3 {
+        assert!(
+            left.iter().any(|(key, _)| key == &schema::batch_key(&stray(sequence).key())),
+            "{sequence} may be delivered"
+        );
+    }
+}
+
+#[tokio::test]
+async fn records_too_large_for_a_page_do_not_stop_it() {
+    let store = filled(&[399]).await;
+    // The bytes that are read at once hold half as many commits as a step has at least.
+    for index in 1..=40 {
+        let key = schema::index_key(CommitIndex(index));
+        let bytes = store.read(schema::COMMITS, &key).await.unwrap().unwrap();
+        let mut delivery: rorqual_protocol::types::Delivery = rorqual_config::encoding::decode(&bytes).unwrap();
+        let mut empty = delivery.batches[0];
+        empty.batch.bytes = 0;
+        delivery.batches.resize(20_000, empty);
+        store.write(schema::COMMITS, key, rorqual_config::encoding::encode(&delivery)).await.unwrap();
+    }
+    let mut keeper = Keeper::new(&store, by_bytes(1)).await;
+    assert_eq!(keeper.run().await, CommitIndex(FLOOR + 1));
 }

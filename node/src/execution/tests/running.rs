@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use rorqual_client::submission::Submission;
 use rorqual_config::Digest;
+use rorqual_config::encoding::encode;
 use rorqual_protocol::types::CommitIndex;
 
-use super::support::{Batch, Running, committee, delivery, plain, store, ticketed};
+use super::support::{Batch, Running, committee, delivery, plain, store, ticketed, wait_for};
+use crate::clients::receipts::Receipts;
 use crate::execution::ExecutionError;
 use crate::schema;
+use crate::stall::Stall;
 
 #[tokio::test]
 async fn payload_that_comes_late_wakes_execution_and_order_is_kept() {
@@ -27,6 +30,36 @@ async fn payload_that_comes_late_wakes_execution_and_order_is_kept() {
     assert_eq!((applied.index, applied.next_position, applied.time_ms), (CommitIndex(3), 2, 30));
     let texts: Vec<Bytes> = node.execution.log.range(0, 9, 1_000).await.unwrap().into_iter().map(|e| e.bytes).collect();
     assert_eq!(texts, ["first", "second"]);
+    node.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_hears_of_a_commit_before_its_write_is_done() {
+    let store = store();
+    let node = Running::start(&store).await.unwrap();
+    let batch = Batch::new(0, 1, &[ticketed(1, 500, &["a"])]);
+    node.payload(&batch).await;
+    let delivery = delivery(1, 10, std::slice::from_ref(&batch));
+    store.write(schema::COMMITS, schema::index_key(CommitIndex(1)), encode(&*delivery)).await.unwrap();
+    let receipts = Receipts::default();
+    receipts.sealed(batch.key(), Vec::new());
+    let mut node = node.with_receipts(receipts.clone()).await;
+    let id = ticketed(1, 500, &["a"]).id(committee().chain_id()).unwrap();
+
+    let stall = Stall::new(&store);
+    node.hand_over(&delivery).await;
+    // Executed, and its write is called: nobody may know of it all the same.
+    wait_for(|| store.statistics().queued_batches > 0).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        assert_eq!(node.execution.log.lookup(id).await, None);
+        assert_eq!((node.execution.log.applied().index, receipts.batches()), (CommitIndex(0), 1));
+    }
+    assert!(node.nothing_executed());
+    drop(stall);
+    assert_eq!(node.executed().await.0, CommitIndex(1));
+    assert_eq!((node.execution.log.applied().index, receipts.batches()), (CommitIndex(1), 0));
+    assert!(node.execution.log.lookup(id).await.is_some());
     node.stop().await.unwrap();
 }
 

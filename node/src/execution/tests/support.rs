@@ -56,6 +56,16 @@ pub fn plain(transactions: &[&str]) -> Submission {
     Submission::many(None, transactions.iter().map(|text| text.as_bytes()))
 }
 
+/// Lets others run until the condition holds.
+pub async fn wait_for(mut condition: impl FnMut() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), holds).await.expect("it must not wait for ever");
+}
+
 /// A batch with its content.
 #[derive(Clone)]
 pub struct Batch {
@@ -109,6 +119,10 @@ pub struct Running {
 
 impl Running {
     pub async fn start(store: &Store) -> Result<Self, ExecutionError> {
+        Self::start_with(store, Receipts::default()).await
+    }
+
+    async fn start_with(store: &Store, receipts: Receipts) -> Result<Self, ExecutionError> {
         let (deliveries, inbox) = mpsc::channel(8);
         let (outbox, executed) = mpsc::channel(8);
         let shutdown = CancellationToken::new();
@@ -119,7 +133,7 @@ impl Running {
             parameters: NodeParameters::default(),
             deliveries: inbox,
             executed: outbox,
-            receipts: Receipts::default(),
+            receipts,
             shutdown: shutdown.clone(),
         })
         .await?;
@@ -147,6 +161,22 @@ impl Running {
         let (executed, digest) = self.executed().await;
         assert_eq!(executed, CommitIndex(index));
         digest
+    }
+
+    /// The same store, with receipts that a test looks at.
+    pub async fn with_receipts(self, receipts: Receipts) -> Self {
+        let store = self.store.clone();
+        self.stop().await.unwrap();
+        Self::start_with(&store, receipts).await.unwrap()
+    }
+
+    /// Hands a delivery over whose commit record is written.
+    pub async fn hand_over(&self, delivery: &Arc<Delivery>) {
+        self.deliveries.send(delivery.clone()).await.unwrap();
+    }
+
+    pub fn nothing_executed(&mut self) -> bool {
+        self.executed.try_recv().is_err()
     }
 
     pub async fn executed(&mut self) -> (CommitIndex, Digest) {
