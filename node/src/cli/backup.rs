@@ -115,8 +115,8 @@ fn online(data_dir: &Path, output: &Path) -> Result<(), CliError> {
     let mut stream = UnixStream::connect(&address.path).map_err(cannot)?;
     stream.set_read_timeout(Some(SILENCE)).map_err(cannot)?;
     writeln!(stream, "{}", json!({ "backup": output.display().to_string() })).map_err(cannot)?;
-    let mut lines = BufReader::new(stream).lines();
-    while let Some(line) = lines.next() {
+    let lines = BufReader::new(stream).lines();
+    for line in lines {
         let facts: Value = serde_json::from_str(&line.map_err(cannot)?).unwrap_or_default();
         if facts["backup"].is_string() {
             return Ok(());

@@ -13,6 +13,7 @@ use self::printer::{PAGE_BYTES, Page, Printer};
 use self::source::Source;
 use super::CliError;
 use super::link::{Target, block_on, failed, printable};
+use crate::logging;
 
 /// Arguments of `rorqual log`.
 #[derive(clap::Args)]
@@ -52,7 +53,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
                 stopped = stopped() => {
                     stopped?;
                     // Whoever reads may not read any more: what is printed now counts.
-                    eprintln!("rorqual: stopped at position {next}: go on with --from {next}", next = printer.next_position());
+                    let next = printer.next_position();
+                    logging::tell(&format!("rorqual: stopped at position {next}: go on with --from {next}"));
                     return Ok(());
                 }
             }

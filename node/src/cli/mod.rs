@@ -75,7 +75,7 @@ enum Command {
 fn refuse(error: &clap::Error) -> ! {
     let text = std::env::args_os().any(|argument| argument == "--text");
     if text && error.kind() == clap::error::ErrorKind::UnknownArgument {
-        eprintln!("rorqual: a text that begins with a dash is given as --text=-TEXT");
+        crate::logging::tell("rorqual: a text that begins with a dash is given as --text=-TEXT");
     }
     error.exit()
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::cli::CliError;
 use crate::cli::link::{Target, failed};
+use crate::logging;
 
 /// Pause between attempts to connect again: doubled from the first to the last.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -50,7 +51,7 @@ impl Source {
 
     async fn connect_again(&mut self, mut reason: ClientError) -> Result<(), CliError> {
         let position = self.log.position();
-        eprintln!("rorqual: {reason}; going on at position {position} when the node is back");
+        logging::tell(&format!("rorqual: {reason}; going on at position {position} when the node is back"));
         let (mut pause, last) = PAUSES;
         let deadline = Instant::now() + PATIENCE;
         while self.follow || Instant::now() < deadline {

@@ -36,7 +36,7 @@ fn covered(single: &Single) -> Vec<BatchKey> {
         Write::Own(OwnWrite { cover, .. }) => cover.clone(),
         _ => None,
     });
-    own.last().expect("an own block with a cover").payload
+    own.next_back().expect("an own block with a cover").payload
 }
 
 /// A core whose block is being written; it covers two contents for sequence 5. The first of them will be delivered.
