@@ -41,7 +41,8 @@ def _clients(line: str) -> list[str]:
 
 def _benchmark(place: Path) -> None:
     fab = ROOT / "benchmark/.venv/bin/fab"
-    _run([fab, "-c", "fabfile", "local", "--rate", "1k", "--duration", "3", "--warm-up", "1"], place, ROOT / "benchmark")
+    options = ["--rate", "1k", "--duration", "3", "--warm-up", "1"]
+    _run([fab, "-c", "fabfile", "local", *options], place, ROOT / "benchmark")
 
 
 TASKS: dict[str, Callable[[Path], None]] = {"demo": _demo, "submit": _submit, "benchmark": _benchmark}
@@ -112,7 +113,7 @@ def _rounds(place: Path, rounds: int, tasks: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=SCRIPT, description="First steps on a machine that is busy with something else.")
+    parser = argparse.ArgumentParser(prog=SCRIPT, description="First steps on busy processors.")
     parser.add_argument("--rounds", type=int, default=50, metavar="N", help="of each; default: 50")
     parser.add_argument("--only", default=",".join(TASKS), help=f"some of {','.join(TASKS)}; default: all")
     return parser

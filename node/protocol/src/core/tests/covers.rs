@@ -32,7 +32,7 @@ fn writes(effect: &Effect) -> &[Write] {
 
 /// What the newest own block covers.
 fn covered(single: &Single) -> Vec<BatchKey> {
-    let own = single.effects.iter().flat_map(writes).filter_map(|write| match write {
+    let mut own = single.effects.iter().flat_map(writes).filter_map(|write| match write {
         Write::Own(OwnWrite { cover, .. }) => cover.clone(),
         _ => None,
     });
