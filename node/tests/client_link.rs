@@ -5,12 +5,11 @@
 mod cluster;
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cluster::{Cluster, Member, rorqual, run, stderr, stdout, wait_for};
-use rorqual_client::frames::ClientHello;
+use rorqual_client::{Client, Options};
 
 #[test]
 fn a_reader_that_pauses_for_longer_than_the_node_waits_gets_the_whole_log() {
@@ -71,19 +70,14 @@ fn more_clients_than_there_are_files_for_are_told_so_and_the_node_lives() {
     cluster.members[1..].iter_mut().for_each(Member::start);
     let member = &cluster.members[0];
     let log = std::fs::File::create(member.directory.join("log")).unwrap();
-    let limited = format!("ulimit -Hn 900; ulimit -Sn 256; exec {} run --config \"$0\"", env!("CARGO_BIN_EXE_rorqual"));
+    let limited = format!("ulimit -Sn 256 && ulimit -Hn 900 && exec {} run --config \"$0\"", env!("CARGO_BIN_EXE_rorqual"));
     let mut node = Command::new("sh").args(["-c", &limited]).arg(member.config()).stderr(log).spawn().unwrap();
     let client = member.client.clone();
     wait_for("the node to answer", || run(&["status", "--node", &client]).status.success().then_some(()));
-    let hello = ClientHello::frame();
-    let hello = [&(hello.len() as u32).to_le_bytes()[..], &hello].concat();
-    let idle: Vec<TcpStream> = (0..400)
-        .filter_map(|_| {
-            let mut stream = TcpStream::connect(&client).ok()?;
-            std::io::Write::write_all(&mut stream, &hello).ok()?;
-            Some(stream)
-        })
-        .collect();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let many = (0..400).map(|_| Client::connect(&client, Options::default()));
+    let idle: Vec<Client> = runtime.block_on(futures_util::future::join_all(many)).into_iter().flatten().collect();
+    assert!((8..200).contains(&idle.len()), "{} connections were taken", idle.len());
     wait_for("a client to be told that there is no place", || {
         stderr(&run(&["log", "--node", &client])).contains("its limit of open files").then_some(())
     });

@@ -74,6 +74,7 @@ fn offline(config: &NodeConfig, output: &Path) -> Result<(), Offline> {
 /// Refuses data of another member or chain.
 fn whose(config: &NodeConfig) -> Result<(), CliError> {
     let failed = super::verify_store::failed;
+    schema::check_format(&config.data_dir).map_err(|error| CliError::usage(error.to_string()))?;
     let view = View::open(&config.data_dir, &schema::options(&config.parameters.store, false)).map_err(failed)?;
     let identity = view.read(schema::META, Meta::IDENTITY).map_err(failed)?;
     let identity = identity.and_then(|bytes| decode::<Identity>(&bytes).ok());
