@@ -70,7 +70,8 @@ fn more_clients_than_there_are_files_for_are_told_so_and_the_node_lives() {
     cluster.members[1..].iter_mut().for_each(Member::start);
     let member = &cluster.members[0];
     let log = std::fs::File::create(member.directory.join("log")).unwrap();
-    let limited = format!("ulimit -Sn 256 && ulimit -Hn 900 && exec {} run --config \"$0\"", env!("CARGO_BIN_EXE_rorqual"));
+    let limited =
+        format!("ulimit -Sn 256 && ulimit -Hn 900 && exec {} run --config \"$0\"", env!("CARGO_BIN_EXE_rorqual"));
     let mut node = Command::new("sh").args(["-c", &limited]).arg(member.config()).stderr(log).spawn().unwrap();
     let client = member.client.clone();
     wait_for("the node to answer", || run(&["status", "--node", &client]).status.success().then_some(()));
