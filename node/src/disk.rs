@@ -1,7 +1,8 @@
 //! How much room the disk has, and what the node does about it before there is none.
 //!
 //! A store that meets a full disk has failed for good. So the node looks ahead: four times a second it asks for the free space
-//! of the data directory's filesystem (and, where `store.quota_bytes` is set, for what the directory itself takes) and gives up
+//! of the data directory's filesystem (and, where `store.quota_bytes` is set, for what the directory itself takes; less often if
+//! it has so many files that looking would cost more than a twentieth of a thread) and gives up
 //! work step by step, in the order in which it matters least to others:
 //!
 //! | level | below | what the node does |
@@ -32,6 +33,14 @@ use tracing::{info, warn};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Times that a look took, to wait before the next one: with a quota it asks about every file.
+const REST: u32 = 20;
+
+/// How long to wait after a look that took so long.
+fn pause_after(look: Duration) -> Duration {
+    INTERVAL.max(look.saturating_mul(REST))
+}
 
 /// How much is left. Ordered: what is worse is greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -210,13 +219,16 @@ impl Monitor {
     /// # Errors
     /// One sentence: the directory is no longer where it was.
     pub async fn run(self, stopping: CancellationToken) -> Result<(), String> {
+        let mut pause = INTERVAL;
         loop {
             tokio::select! {
                 () = stopping.cancelled() => return Ok(()),
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             let (directory, quota, place) = (self.directory.clone(), self.quota, self.place);
+            let began = std::time::Instant::now();
             let looked = tokio::task::spawn_blocking(move || look(&directory, quota, place)).await;
+            pause = pause_after(began.elapsed());
             match looked.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
                 Ok(Look::Free(free)) => self.saw(free),
                 Ok(Look::Gone) => {
@@ -401,6 +413,12 @@ mod tests {
             assert!(reason.contains(&data.display().to_string()) && reason.contains("no longer"), "{reason}");
             assert!(disk.state().trouble().is_some());
         }
+    }
+
+    #[test]
+    fn looking_costs_at_most_a_twentieth_of_a_thread() {
+        let ms = Duration::from_millis;
+        assert_eq!([0, 12, 13, 2_000].map(|took| pause_after(ms(took))), [250, 250, 260, 40_000].map(ms));
     }
 
     #[test]
