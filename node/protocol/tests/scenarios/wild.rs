@@ -2,7 +2,9 @@
 
 use super::{node, nodes, sweep};
 use crate::random::Random;
+use crate::simulation::executor::Pace;
 use crate::simulation::faults::Fault;
+use crate::simulation::loss::{ALL, Loss};
 use crate::simulation::plan::{Plan, Role};
 use crate::simulation::wild::{Temper, Wild};
 use crate::simulation::{MILLISECOND, SECOND};
@@ -74,4 +76,35 @@ fn members_do_anything_while_nodes_die_and_return_under_default_rules() {
         trouble(plan, &mut random);
     };
     sweep(&[(4, 8), (7, 2)], plan, |_| ());
+}
+
+/// The links as well: frames vanish, directions fail, a node is far away, execution is slow.
+#[test]
+fn members_do_anything_while_links_and_machines_fail_alike() {
+    let plan = |plan: &mut Plan| {
+        let mut random = plan.random();
+        small_rules(plan, &mut random);
+        wild(plan, &mut random);
+        trouble(plan, &mut random);
+        let (all, until) = (nodes(0..plan.size), plan.load_until);
+        if random.chance(50) {
+            plan.losses.push(Loss::new(ALL, random.between(1, 10), until));
+        }
+        if random.chance(50) {
+            let lonely = *random.pick(&all);
+            let rest: Vec<_> = all.iter().copied().filter(|node| *node != lonely).collect();
+            let (from, to) = if random.chance(50) { (vec![lonely], rest) } else { (rest, vec![lonely]) };
+            plan.at(random.between(50, 600) * MILLISECOND, Fault::Cut { from, to });
+            plan.at(until, Fault::Heal);
+        }
+        if random.chance(30) {
+            let far = *random.pick(&all);
+            plan.far(far, random.between(5, 60) * MILLISECOND);
+        }
+        if random.chance(30) {
+            plan.pace = Pace { low: 20, high: 300, slow_of_thousand: 10, slow: SECOND };
+        }
+        plan.least_commits = 5;
+    };
+    sweep(&[(4, 12), (7, 3)], plan, |_| ());
 }
