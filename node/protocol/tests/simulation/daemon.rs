@@ -7,7 +7,7 @@ use std::time::Duration;
 use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, KeyPair};
 use rorqual_protocol::core::{Core, Setup};
-use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Sequence, VerifiedBlock};
+use rorqual_protocol::types::{BatchKey, BatchRef, BlockRef, CommitIndex, Delivery, Round, Sequence, VerifiedBlock};
 use rorqual_protocol::{Admission, Effect, Halt, Input, Now, Token, Write};
 
 use super::admission::Inlet;
@@ -128,8 +128,8 @@ impl Daemon {
             Effect::Persist { writes, sync, token } => self.persist(writes, sync, token, disk, out),
             Effect::SendOwn { peer, block } => {
                 assert_eq!(block.author(), self.me, "sends a foreign block as its own");
-                let is_committed = |disk: &Disk, reference: &BlockRef| is_committed(disk, reference, out);
-                let missing = disk.not_durable(&block, is_committed, |disk, key| is_stale(disk, key, out));
+                let is_settled = |disk: &Disk, reference: &BlockRef| is_settled(disk, reference, out);
+                let missing = disk.not_durable(&block, is_settled, |disk, key| is_stale(disk, key, out));
                 assert_eq!(missing, None, "{block:?} leaves {:?} before this is durable", self.me);
                 out.note(block.reference());
                 self.send_blocks(peer, vec![block.reference()], Message::Own(block), out);
@@ -394,10 +394,15 @@ impl Daemon {
     }
 }
 
-/// Whether somebody has recorded a commit with this block, or the durable blocks of this disk say that there is one.
-fn is_committed(disk: &Disk, block: &BlockRef, out: &Outside) -> bool {
-    let commits = || reference::commits(&out.committee, disk.durable_blocks());
-    out.oracle.is_committed(block) || commits().iter().any(|commit| commit.blocks.contains(block))
+/// Whether the payload of a block may be gone: a commit has it, or it fell below the garbage-collection round, by what is on record
+/// or what the durable blocks of this disk say.
+fn is_settled(disk: &Disk, block: &BlockRef, out: &Outside) -> bool {
+    let commits = reference::commits(&out.committee, disk.durable_blocks());
+    let decided = commits.iter().map(|commit| commit.leader_round).chain(disk.last_leader_round()).max();
+    let collected = decided.map_or(Round(0), |leader| leader.minus(out.committee.protocol().gc_depth));
+    block.round <= collected
+        || out.oracle.is_committed(block)
+        || commits.iter().any(|commit| commit.blocks.contains(block))
 }
 
 /// Whether no commit after those that somebody has recorded, or that the durable blocks of this disk say, can deliver it.

@@ -206,7 +206,7 @@ impl Disk {
     pub fn not_durable(
         &self,
         block: &VerifiedBlock,
-        is_committed: impl Fn(&Self, &BlockRef) -> bool,
+        is_settled: impl Fn(&Self, &BlockRef) -> bool,
         is_stale: impl Fn(&Self, &BatchKey) -> bool,
     ) -> Option<String> {
         let durable = |name: Name| self.positions.get(&name).is_some_and(|position| *position < self.records.synced);
@@ -219,7 +219,7 @@ impl Disk {
             let batches = self.block(reference).into_iter().flat_map(|b| b.batches().iter().map(|x| x.key(b.author())));
             let missing = batches.into_iter().find(|key| !kept(key) && !is_stale(self, key));
             if let Some(key) =
-                missing.filter(|_| !self.index.committed.contains(reference) && !is_committed(self, reference))
+                missing.filter(|_| !self.index.committed.contains(reference) && !is_settled(self, reference))
             {
                 return Some(format!("batch {:?} of {reference:?}", key.sequence));
             }
@@ -231,6 +231,11 @@ impl Disk {
             }
         }
         None
+    }
+
+    /// The leader's round of the last commit on record.
+    pub fn last_leader_round(&self) -> Option<Round> {
+        self.index.commits.values().next_back().map(|delivery| delivery.commit.leader_round)
     }
 
     /// Whether a commit on record delivers other content under the sequence of this batch.
