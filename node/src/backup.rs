@@ -14,6 +14,7 @@ use rorqual_store::Store;
 
 use crate::consensus::safety;
 use crate::logging::timestamp;
+use crate::private::close_to_others;
 
 /// Where the store writes its copy, within what is not whole yet.
 const COPY: &str = "copy";
@@ -102,19 +103,6 @@ pub fn restore(from: &Path, data_dir: &Path) -> Result<u64, String> {
         let _ = fs::remove_dir_all(&partial);
     }
     named
-}
-
-/// Opens a directory and everything below it to its owner alone.
-fn close_to_others(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => close_to_others(&entry.path())?,
-            false => fs::set_permissions(entry.path(), Permissions::from_mode(0o600))?,
-        }
-    }
-    Ok(())
 }
 
 fn close_mark(copy: &Path) -> Result<(), String> {

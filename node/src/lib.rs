@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod node;
 pub mod panics;
 pub mod peers;
+pub mod private;
 pub mod schema;
 #[cfg(test)]
 mod stall;

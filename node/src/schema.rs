@@ -31,6 +31,7 @@ use rorqual_store::offline::peek;
 use rorqual_store::{Column, ColumnOptions, Durability, Options, Store, StoreError, WriteBatch};
 
 use crate::consensus::safety;
+use crate::private::close_to_others;
 
 /// Payload batches.
 pub const PAYLOAD: Column = Column("payload");
@@ -143,6 +144,7 @@ pub fn create_data_dir(path: &Path, chain_id: ChainId, me: AuthorityIndex) -> Re
         store.shutdown().await
     };
     runtime.block_on(create).map_err(|error: StoreError| format!("cannot create {}: {error}", path.display()))?;
+    close_to_others(path).map_err(|error| format!("cannot close {} to others: {error}", path.display()))?;
     safety::create(path, safety::Record::first(chain_id, me))
 }
 

@@ -7,7 +7,7 @@ mod cluster;
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use cluster::{Cluster, Member, lines, rorqual, run, stderr, stdout, texts, wait_for};
 use serde_json::Value;
@@ -582,4 +582,32 @@ fn a_backup_of_a_node_that_is_frozen_is_given_up_with_the_reason() {
     member.signal("CONT");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("has said nothing for 15 s"), "{}", stderr(&output));
+}
+
+#[test]
+fn whatever_the_umask_is_the_data_directory_is_for_its_owner_alone() {
+    let cluster = Cluster::prepare(1);
+    let member = &cluster.members[0];
+    let open = |directory: &Path| {
+        let mut todo = vec![directory.to_owned()];
+        let mut open = Vec::new();
+        while let Some(path) = todo.pop() {
+            let facts = path.metadata().unwrap();
+            if std::os::unix::fs::PermissionsExt::mode(&facts.permissions()) & 0o077 != 0 {
+                open.push(path.clone());
+            }
+            if facts.is_dir() {
+                todo.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        open
+    };
+    assert_eq!(open(&data(member)), Vec::<PathBuf>::new(), "as it was made");
+    let node = format!("umask 0; exec {} run --config \"$0\"", env!("CARGO_BIN_EXE_rorqual"));
+    let mut node = Command::new("sh").args(["-c", &node]).arg(member.config()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the node to be ready", || member.is_ready().then_some(()));
+    let while_it_runs = open(&data(member));
+    node.kill().unwrap();
+    node.wait().unwrap();
+    assert_eq!(while_it_runs, Vec::<PathBuf>::new(), "while it runs");
 }

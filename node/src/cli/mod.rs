@@ -97,9 +97,15 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::VerifyStore(args) => verify_store::run(args),
-        Command::Repair(args) => repair::run(args),
+        Command::Repair(args) => {
+            crate::private::keep_to_ourselves();
+            repair::run(args)
+        }
         Command::Backup(args) => backup::run(args),
-        Command::Restore(args) => restore::run(args),
+        Command::Restore(args) => {
+            crate::private::keep_to_ourselves();
+            restore::run(args)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

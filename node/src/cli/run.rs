@@ -14,6 +14,7 @@ use super::{CliError, limits};
 use crate::files::raise_limit;
 use crate::logging::{Log, LogError};
 use crate::node::{Node, NodeError};
+use crate::private::keep_to_ourselves;
 
 /// How long tasks may take to end once the node has stopped.
 const LAST_TASKS: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         LogError::Failed(_) => CliError::failed(error.to_string()),
     })?;
     raise_limit();
+    keep_to_ourselves();
     let result = run_to_the_end(config);
     // The last line is a line of the log: in its format, and as little waited for.
     let told = result.map_err(|error| {
