@@ -110,4 +110,17 @@ mod tests {
         assert_eq!(taken(&mut limiter, ms(1_500)), 1);
         assert_eq!(taken(&mut limiter, ms(100_000)), 4);
     }
+    #[test]
+    fn a_granted_token_is_there_at_once_and_only_if_none_was() {
+        let mut limiter = Limiter::per_second(1, 4, 10);
+        let now = ms(10_000);
+        limiter.spend(now, 14);
+        assert_eq!(limiter.ready_at(), now + ms(11_000));
+        limiter.grant_one(now);
+        assert!(limiter.take(now) && !limiter.take(now), "one, and no more");
+        assert_eq!(limiter.ready_at(), now + ms(1_000));
+        let later = ms(100_000);
+        limiter.grant_one(later);
+        assert_eq!((0..100).filter(|_| limiter.take(later)).count(), 4, "a full budget gains nothing");
+    }
 }

@@ -135,3 +135,32 @@ fn a_commit_names_no_more_leaders_than_there_are_members() {
     assert_eq!(verdict(&with(4)), Ok(Stake(3)));
     assert_eq!(refused(&with(5)), "commit 3 has 5 leaders");
 }
+
+#[test]
+fn the_indexes_of_a_range_follow_one_another() {
+    let commit = |index, previous| Commit {
+        epoch: 0,
+        index: CommitIndex(index),
+        previous,
+        leader_round: Round(9),
+        leaders: Vec::new(),
+        timestamp_ms: 7,
+        gc_round: Round(0),
+        blocks: Vec::new(),
+        blocks_root: merkle::root::<BlockRef>(&[]),
+        batches_root: Digest::default(),
+        aux: None,
+    };
+    for (index, rule) in
+        [(4, None), (5, Some("commit 5 does not follow the one before it")), (3, Some("commit 3 does not"))]
+    {
+        let first = commit(3, Digest::default());
+        let last = commit(index, first.digest());
+        let certificate = certificate(last.header(), Vec::new());
+        let verdict = VerifiedRange::verify_commits(&[first, last], &certificate, &committee(4));
+        match rule {
+            None => assert_eq!(verdict, Ok(())),
+            Some(rule) => assert!(verdict.expect_err("refused").to_string().starts_with(rule)),
+        }
+    }
+}

@@ -136,3 +136,30 @@ impl Checkpoints {
         self.executed = self.executed.split_off(&oldest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::committee_with;
+
+    #[test]
+    fn a_certified_state_is_compared_with_ours_however_late_execution_comes() {
+        let rules = rorqual_config::ProtocolParameters { checkpoint_interval: 4, ..Default::default() };
+        let committee = committee_with(4, rules);
+        let digest = |byte| Digest([byte; 32]);
+        for differs in [false, true] {
+            let mut checkpoints = Checkpoints::new(&committee);
+            checkpoints.ordered(CommitIndex(4), digest(1));
+            let aux = Digest::of("aux", &[&4u64.to_le_bytes(), &digest(1).0, &digest(2).0]);
+            checkpoints.expect(CommitIndex(4), aux);
+            // The commit that binds it is written, and later ones too.
+            checkpoints.forget_below(CommitIndex(5));
+            checkpoints.ordered(CommitIndex(8), digest(3));
+            checkpoints.forget_below(CommitIndex(9));
+            assert_eq!(checkpoints.contradiction(), None, "execution has not come so far");
+            checkpoints.executed(CommitIndex(4), digest(if differs { 9 } else { 2 }));
+            assert_eq!(checkpoints.contradiction(), differs.then_some(CommitIndex(4)));
+            assert_eq!(checkpoints.contradiction(), None, "said once");
+        }
+    }
+}

@@ -37,7 +37,7 @@ const MAX_LENIENCE: u32 = 6;
 pub struct CatchUp {
     requests: Requests,
     answers: BTreeMap<CommitIndex, (AuthorityIndex, VerifiedRange)>,
-    servers: Servers,
+    pub(super) servers: Servers,
     /// What was once asked for is asked for until it is here.
     until: CommitIndex,
     /// Ranges given up lately; each that comes takes as many back as there are members.

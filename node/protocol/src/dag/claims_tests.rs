@@ -151,3 +151,18 @@ fn eased_accounts_of_others_hold_twice_as_much_each_time_until_a_commit() {
     assert_eq!(claims.retry(LIAR, payload), Admitted::default());
     assert_eq!(claims.waiting(), 3);
 }
+
+#[test]
+fn what_was_on_the_account_of_another_and_is_released_holds_nothing_up() {
+    let mut claims = claims(100, 10);
+    let payload = |block: &BlockRef| vec![batch(1, block.digest.0[0], 60)];
+    assert!(claims.name(block(1, 0), &payload(&block(1, 0))));
+    assert!(!claims.name(block(1, 1), &payload(&block(1, 1))));
+    claims.pull(&block(1, 1), AuthorityIndex(1));
+    assert_eq!(claims.retry(LIAR, payload).blocks, [block(1, 1)]);
+    assert_eq!(claims.release(&block(1, 1), &payload(&block(1, 1))), payload(&block(1, 1)));
+    assert!(!claims.is_pulled(&block(1, 1)));
+    assert!(claims.name(block(2, 0), &[batch(2, 0, 40)]), "nothing below it is on another's account");
+    claims.release(&block(1, 0), &payload(&block(1, 0)));
+    assert_eq!(claims.retry(LIAR, payload), Admitted::default(), "it does not come back");
+}

@@ -70,3 +70,18 @@ fn collection_frees_those_above_and_drops_those_below() {
     assert_eq!(suspended.len(), 1);
     assert!(suspended.is_wanted(&parent(8)) && !suspended.is_wanted(&parent(6)));
 }
+
+#[test]
+fn what_an_authors_chain_lacks_is_needed_once_another_author_stands_on_the_chain() {
+    let mut suspended = with_limit(10);
+    let (own, sender) = (AuthorityIndex(0), AuthorityIndex(1));
+    let lowest = BlockRef { author: own, ..parent(4) };
+    let (lower, upper) = (block(0, 5), block(0, 6));
+    suspended.insert(own, lower.clone(), [lowest].into());
+    let change = suspended.insert(own, upper.clone(), [lower.reference()].into());
+    assert_eq!(change.needed, []);
+    assert!(!suspended.is_needed(&lowest), "only its own author asks for it");
+    let change = suspended.insert(sender, block(1, 7), [upper.reference()].into());
+    assert_eq!(change.needed, [lowest]);
+    assert!([lowest, lower.reference(), upper.reference()].iter().all(|reference| suspended.is_needed(reference)));
+}

@@ -9,7 +9,7 @@ use super::single::Single;
 use crate::effect::{Effect, Halt};
 use crate::input::Input;
 use crate::types::range::LIMIT;
-use crate::types::{BatchRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock};
+use crate::types::{BatchRef, BlockRef, CommitIndex, CommitRef, Round, Sequence, VerifiedBlock};
 
 fn batch(sequence: u64) -> BatchRef {
     BatchRef { sequence: Sequence(sequence), digest: Digest::of("theirs", &[&sequence.to_le_bytes()]), bytes: 10 }
@@ -339,4 +339,62 @@ fn a_twin_of_the_block_that_is_being_written_stops_the_node() {
         single.input(Input::Block { sender: AuthorityIndex(1), block });
         assert_eq!(matches!(single.halted, Some(Halt::Amnesia { .. })), !ours, "{:?}", single.halted);
     }
+}
+
+#[test]
+fn a_log_is_not_believed_to_begin_above_what_an_honest_member_has_reached() {
+    let mut single = Single::new(0, ProtocolParameters::default());
+    single.connect_all();
+    let far = || vec![CommitRef { index: CommitIndex(300), digest: Digest::of("far", &[]) }];
+    let votes: Vec<VerifiedBlock> = (1..4).map(|author| single.voting(author, 1, far())).collect();
+    single.take(&votes);
+    let (peer, from) = single.effects.iter().find_map(fetched).expect("it is behind");
+    single.input(Input::CommitsUnavailable { peer, from, first_index: Some(CommitIndex(1_000_000)) });
+    let dropped = |index| single.core.catch_up.servers.has_dropped(peer, CommitIndex(index));
+    assert_eq!((dropped(1), dropped(300)), (Some(CommitIndex(301)), Some(CommitIndex(301))));
+    assert_eq!(dropped(301), None, "what nobody has reached cannot have been dropped");
+}
+
+#[test]
+fn own_payload_goes_again_where_its_block_was_collected_before_it_was_durable() {
+    for beyond in [0, 1, 4] {
+        let mut single = Single::new(0, small());
+        single.hold_writes = true;
+        let sealed = single.seal();
+        single.connect_all();
+        let [own] = single.own_blocks_naming(&sealed)[..] else { panic!("the first block names it") };
+        let mut round = 1;
+        while single.core.status().gc_round < own.plus(beyond) {
+            let blocks = [1, 2, 3].map(|author| single.block(author, round, &[0]));
+            single.take(&blocks);
+            round += 1;
+        }
+        assert_eq!(single.core.status().gc_round, own.plus(beyond));
+        single.release_writes();
+        assert_eq!(single.core.status().events.requeued, 1, "{beyond} above");
+    }
+}
+
+#[test]
+fn what_a_waiting_block_needs_is_taken_however_much_payload_is_missing() {
+    let parameters = ConsensusParameters { solid_lag: 3, ..ConsensusParameters::default() };
+    let mut single = Single::with(0, 4, ProtocolParameters::default(), parameters);
+    (single.withhold_payload, single.hold_writes) = (true, true);
+    single.connect_all();
+    let nobody =
+        |author| BlockRef { round: Round(28), author: AuthorityIndex(author), digest: Digest::of("test", &[]) };
+    let [unasked, wanted] = [2, 1].map(|author| single.block_on(usize::from(author), 29, &[nobody(author)], 0));
+    single.blocks.remove(&unasked.reference());
+    let waits = single.block_on(3, 30, &[nobody(3)], 0);
+    assert!(waits.parents().contains(&wanted.reference()) && !waits.parents().contains(&unasked.reference()));
+    single.take(&[waits]);
+    single.with_batches(1, 1, vec![batch(1)]);
+    let all = single.rounds_on_top(&[1, 2, 3], 14);
+    single.take(&all);
+    assert!(single.core.too_far_from_solid() && single.core.status().frontier < Round(29));
+    assert_eq!(single.core.status().footprint.suspended, 1);
+    single.take(&[unasked]);
+    assert_eq!(single.core.status().footprint.suspended, 1, "nobody needs it");
+    single.take(&[wanted]);
+    assert_eq!(single.core.status().footprint.suspended, 2);
 }

@@ -157,3 +157,22 @@ fn delays_follow_what_links_measure_within_the_nearest_quorum() {
     let status = single.core.status();
     assert_eq!((status.delay_bound, status.leader_timeout), (2_500 * MS, 5_000 * MS), "the cap");
 }
+
+#[test]
+fn only_a_block_above_all_before_shows_that_its_author_goes_on() {
+    let mut single = connected();
+    single.run_rounds(&[1, 2, 3], 3);
+    let round = single.own_round().0;
+    let before = single.core.peers.advanced_at(ONE);
+    single.advance(10 * MS);
+    for (old, salt) in [(round - 1, 1), (round - 2, 2)] {
+        let twin = single.twin(1, old, salt);
+        single.take(std::slice::from_ref(&twin));
+        single.blocks.remove(&twin.reference());
+        assert!(single.core.graph.get(&twin.reference()).is_some(), "it is linked");
+    }
+    assert_eq!(single.core.peers.advanced_at(ONE), before);
+    let new = single.block(1, round, &[]);
+    single.take(&[new]);
+    assert_eq!(single.core.peers.advanced_at(ONE), single.now);
+}

@@ -94,3 +94,17 @@ fn after_a_restart_what_a_live_own_block_names_is_not_named_again() {
     own.delivered(Sequence(2));
     assert_eq!((own.name(99, 999), own.pending(), own.oldest()), (vec![], 2, Sequence(1)));
 }
+
+#[test]
+fn what_own_blocks_name_is_counted_once_until_it_is_delivered_or_goes_back() {
+    let mut own = ready(100, 1..=4);
+    own.already_named(&[batch(1, 10), batch(2, 10), batch(2, 11)]);
+    assert_eq!(own.named_bytes(), 20, "as after the block before the restart");
+    own.already_named(&[batch(1, 10)]);
+    own.name(1, 999);
+    assert_eq!(own.named_bytes(), 30);
+    own.requeue(&[batch(2, 10), batch(4, 10)]);
+    own.delivered(Sequence(1));
+    own.delivered(Sequence(4));
+    assert_eq!(own.named_bytes(), 10, "what is left is the third");
+}

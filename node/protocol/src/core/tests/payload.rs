@@ -4,8 +4,11 @@ use rorqual_config::parameters::ConsensusParameters;
 use rorqual_config::{AuthorityIndex, Digest, ProtocolParameters};
 
 use super::single::Single;
-use crate::effect::Effect;
-use crate::types::{BatchKey, BatchRef, Sequence, VerifiedBlock};
+use crate::core::{Core, Setup};
+use crate::effect::{Effect, OwnWrite, Write};
+use crate::input::{Input, Now, Recovered};
+use crate::testing::key;
+use crate::types::{BatchKey, BatchRef, Round, Sequence, VerifiedBlock};
 
 const AUTHOR: AuthorityIndex = AuthorityIndex(3);
 
@@ -153,4 +156,89 @@ fn a_round_that_stands_still_for_want_of_room_makes_room() {
     assert_eq!(single.core.status().events.eased, 1);
     single.advance(parameters.leader_timeout * 2);
     assert_eq!(single.own_round().0, round + 2);
+}
+
+#[test]
+fn a_round_that_stands_still_is_eased_once_a_leader_timeout_however_much_happens() {
+    let parameters = ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() };
+    let mut single = running(parameters.clone());
+    // Twice as much does not hold it, four times as much does.
+    let large = BatchRef { bytes: 60, ..batch(1, 0) };
+    let round = name(&mut single, &[large]).round().0;
+    let others = [1, 2].map(|author| single.block(author, round, &[3]));
+    single.take(&others);
+    single.advance(parameters.leader_timeout);
+    let next = [single.block(1, round + 1, &[]), single.block(2, round + 1, &[3])];
+    single.take(&next);
+    single.advance(parameters.leader_timeout * 3 / 2);
+    for _ in 0..5 {
+        single.input(Input::KnownBlocks { sender: AuthorityIndex(1), refs: Vec::new() });
+    }
+    assert_eq!(single.core.status().events.eased, 1);
+    assert!(!is_asked(&single, &large));
+    single.advance(parameters.leader_timeout);
+    assert_eq!(single.core.status().events.eased, 2);
+    assert!(is_asked(&single, &large));
+}
+
+#[test]
+fn what_the_block_being_written_at_the_stop_references_comes_first_after_the_restart() {
+    let mut disk = Single::new(0, ProtocolParameters::default());
+    let [before, one, two, three] = [0, 1, 2, 3].map(|author| disk.block(author, 1, &[]));
+    // Twins, of which there is room for one: our last block stands on the one that comes second.
+    let mut twins = [1, 2].map(|content| {
+        let payload = vec![BatchRef { bytes: 20, ..batch(1, content) }];
+        disk.signed(3, 1, three.parents().to_vec(), payload, Vec::new(), content.into())
+    });
+    twins.sort_by_key(VerifiedBlock::reference);
+    let parents = [&before, &one, &two, &twins[1]].map(VerifiedBlock::reference).to_vec();
+    let last = disk.signed(0, 2, parents, Vec::new(), Vec::new(), 0);
+    let [first, second] = twins.clone();
+    let recovered = Recovered {
+        blocks: vec![before.clone(), one, two, first, second],
+        own_before: Some(before),
+        own_last: Some(last.clone()),
+        completed: Round(1),
+        ..Recovered::default()
+    };
+    let parameters = ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() };
+    let setup = Setup { committee: disk.committee.clone(), me: AuthorityIndex(0), key: key(0), parameters };
+    let now = Now { monotonic: std::time::Duration::from_secs(1), wall_ms: 1_000 };
+    let (mut core, effects) = Core::recover(setup, recovered, now).unwrap();
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::WaitBatch { key, .. } => Some(*key),
+        _ => None,
+    });
+    let needed = twins[1].batches()[0].key(AUTHOR);
+    assert_eq!(asked.collect::<std::collections::BTreeSet<_>>(), [needed].into());
+    let written =
+        core.step(now, Input::BatchStored { key: needed, bytes: 20 }).into_iter().any(|effect| match effect {
+            Effect::Persist { writes, .. } => {
+                writes.iter().any(|write| matches!(write, Write::Own(OwnWrite { block, .. }) if *block == last))
+            }
+            _ => false,
+        });
+    assert!(written, "it is whole again");
+}
+
+#[test]
+fn delivered_payload_that_found_no_room_is_asked_of_everybody() {
+    let mut single = running(ConsensusParameters { author_quota_bytes: 25, ..ConsensusParameters::default() });
+    single.withhold_payload = true;
+    let large = BatchRef { bytes: 26, ..batch(1, 0) };
+    let round = name(&mut single, &[large]).round().0;
+    let others = [1, 2].map(|author| single.block(author, round, &[]));
+    single.take(&others);
+    assert!(!is_asked(&single, &large));
+    for round in round + 1..round + 8 {
+        let blocks = [1, 2, 3].map(|author| single.block(author, round, &[0]));
+        single.take(&blocks);
+    }
+    assert!(single.delivered.iter().any(|delivery| delivery.batches.iter().any(|b| b.batch == large)));
+    let holders = single.effects.iter().filter_map(|effect| match effect {
+        Effect::WaitBatch { key, holders, .. } if *key == large.key(AUTHOR) => Some(holders),
+        _ => None,
+    });
+    let holders: std::collections::BTreeSet<AuthorityIndex> = holders.flatten().copied().collect();
+    assert_eq!(holders, [1, 2, 3].map(AuthorityIndex).into(), "its author may be gone for good");
 }

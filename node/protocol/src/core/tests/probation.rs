@@ -42,3 +42,13 @@ fn one_round_of_eight_is_a_chance_for_everybody() {
     let applied: Vec<u64> = (61..=77).filter(|round| !probation.applies(AuthorityIndex(3), Round(*round))).collect();
     assert_eq!(applied, [64, 72]);
 }
+
+#[test]
+fn twins_of_a_lower_round_end_no_conviction() {
+    let mut probation = Probation::new(&committee_of(&[1; 4], ProtocolParameters::default()));
+    let author = AuthorityIndex(3);
+    probation.convict(author, Round(9));
+    probation.convict(author, Round(5));
+    assert!(probation.is_convicted(author, Round(8)) && !probation.is_convicted(author, Round(9)));
+    assert!(!probation.is_convicted(AuthorityIndex(2), Round(0)));
+}

@@ -327,3 +327,19 @@ fn blocks_are_paced_in_the_long_run() {
     assert_eq!(times[..3], [Duration::ZERO; 3], "{times:?}");
     assert!(times[3..].iter().all(|time| *time >= 4 * MS && *time <= 6 * MS), "{times:?}");
 }
+
+#[test]
+fn without_a_commit_the_timeout_grows_by_half_every_four_rounds() {
+    let mut single = busy();
+    let (mut before, mut grown) = (single.core.pacemaker.leader_timeout, Vec::new());
+    for _ in 0..13 {
+        single.run_split_rounds(1);
+        let timeout = single.core.pacemaker.leader_timeout;
+        if timeout != before {
+            grown.push((single.own_round().0, timeout.as_micros()));
+        }
+        before = timeout;
+    }
+    assert_eq!(single.core.status().last_commit, CommitIndex(0));
+    assert_eq!(grown, [(5, 75_000), (9, 112_500), (13, 168_750)]);
+}
