@@ -4,24 +4,25 @@
 //! listener and starts the rooms. A room that ends takes the node down with its reason, and so does a panic in any task or thread:
 //! [`Node::failed`].
 
-use std::future::Future;
+mod error;
+mod supervisor;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rorqual_config::load::NodeConfig;
 use rorqual_config::parameters::Listen;
 use rorqual_config::{Committee, Digest};
-use rorqual_network::{Limits, LinkConfig, Links, Listener, NetworkError, Peer};
+use rorqual_network::{Links, Listener};
 use rorqual_protocol::core::Setup;
 use rorqual_protocol::types::{CommitIndex, Delivery, Round, Sequence};
 use rorqual_protocol::undelivered::Undelivered;
-use rorqual_protocol::{Core, Effect, Halt, Input, Known};
-use rorqual_store::{Store, StoreError};
+use rorqual_protocol::{Core, Effect, Input, Known};
+use rorqual_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::backup;
 use crate::batch::intake::Intake;
@@ -30,26 +31,28 @@ use crate::batch::spread::Spreader;
 use crate::clients;
 use crate::clients::receipts::Receipts;
 use crate::clock::{self, NodeClock};
-use crate::consensus::driver::{Clock, Consensus, ConsensusSetup};
-use crate::consensus::effects::{Rooms, Stop};
-use crate::consensus::recovery::{self, RecoveryError};
-use crate::consensus::safety::{self, Amnesia, Found, SafetyRecord};
+use crate::consensus::driver::{Clock, ConsensusSetup};
+use crate::consensus::effects::Rooms;
+use crate::consensus::recovery;
+use crate::consensus::safety::{self, Found, SafetyRecord};
 use crate::control::Control;
 use crate::disk::{Disk, Monitor};
 use crate::execution::log::LogReader;
-use crate::execution::{self, Execution, ExecutionError, ExecutionSetup};
+use crate::execution::{self, Execution, ExecutionSetup};
 use crate::files::ClientFiles;
 use crate::http;
 use crate::metrics::{Metrics, Stages};
-use crate::panics::Panics;
 use crate::peers::Verdicts;
+use crate::peers::links::link_config;
 use crate::peers::router::Router;
-use crate::schema::{self, DirectoryError};
+use crate::schema;
 use crate::sync::fetch::Fetcher;
 use crate::sync::payload::{PayloadSetup, PayloadSync};
 use crate::sync::refetch::{self, Refetch};
 use crate::sync::server::Server;
 use crate::view::{READY_LAG, View, ViewSetup};
+pub use error::NodeError;
+use supervisor::Supervisor;
 
 /// Inputs that wait for consensus; full: the peer's stream, or the room, waits.
 const CONSENSUS_QUEUE: usize = 4_096;
@@ -61,47 +64,6 @@ const EXECUTED_QUEUE: usize = 1_024;
 const CLOSE: Duration = Duration::from_secs(2);
 /// Longest drain at a clean stop.
 const DRAIN: Duration = Duration::from_secs(5);
-
-/// Why a node did not start, or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// The data directory is not usable.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// What the disk holds cannot be used.
-    #[error(transparent)]
-    Recovery(#[from] RecoveryError),
-    /// The core refuses to go on.
-    #[error(transparent)]
-    Halt(#[from] Halt),
-    /// What was signed from this data directory may be lost.
-    #[error(transparent)]
-    Amnesia(#[from] Amnesia),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A peer listener could not be bound.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// Execution could not start or failed.
-    #[error("execution: {0}")]
-    Execution(String),
-    /// One sentence.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl NodeError {
-    /// Whether the operator must correct configuration or data directory (exit code 2) rather than the surroundings (1).
-    pub fn is_usage(&self) -> bool {
-        match self {
-            Self::Directory(DirectoryError::Store(error)) => matches!(error, StoreError::Format { .. }),
-            Self::Directory(_) => true,
-            Self::Store(error) => matches!(error, StoreError::Format { .. }),
-            _ => false,
-        }
-    }
-}
 
 /// A node whose data directory is open.
 pub struct Opened {
@@ -218,121 +180,6 @@ impl Node {
     /// Becomes true once a part has failed; for tests.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.failure.clone()
-    }
-}
-
-/// Spawns rooms; the first one that ends by itself ends the node, and so does the first panic of the process, whoever spawned the
-/// task in which it happened.
-#[derive(Clone)]
-struct Supervisor {
-    cause: mpsc::Sender<NodeError>,
-    failure: watch::Sender<Option<String>>,
-    stopping: CancellationToken,
-}
-
-impl Supervisor {
-    fn new() -> (Self, mpsc::Receiver<NodeError>, watch::Receiver<Option<String>>) {
-        let (cause, causes) = mpsc::channel(1);
-        let (failure, failures) = watch::channel(None);
-        let this = Self { cause, failure, stopping: CancellationToken::new() };
-        let (watching, mut panics) = (this.clone(), Panics::watch());
-        tokio::spawn(async move { watching.ends("panics", NodeError::Other(panics.next().await)) });
-        (this, causes, failures)
-    }
-
-    fn spawn<E: Into<NodeError>>(
-        &self,
-        name: &'static str,
-        room: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
-        let this = self.clone();
-        let task = tokio::spawn(async move { room.await.map_err(Into::into) });
-        tokio::spawn(async move {
-            let outcome: Result<Result<(), NodeError>, _> = task.await;
-            let cause = match outcome {
-                Ok(Ok(())) => NodeError::Other(format!("{name} ended without a reason")),
-                Ok(Err(cause)) => cause,
-                // Told with its place by the one who watches for panics.
-                Err(_) => return,
-            };
-            if !this.stopping.is_cancelled() {
-                this.ends(name, cause);
-            }
-        });
-    }
-
-    fn ends(&self, name: &'static str, cause: NodeError) {
-        error!(room = name, %cause, "stopping");
-        self.failure.send_replace(Some(cause.to_string()));
-        // One reason is enough; later ones follow from it.
-        let _ = self.cause.try_send(cause);
-    }
-
-    fn consensus(&self, setup: ConsensusSetup) {
-        self.spawn("consensus", async move {
-            match Consensus::run(setup).await {
-                Stop::Halt(halt) => Err(NodeError::Halt(halt)),
-                Stop::Store(error) => Err(NodeError::Store(error)),
-                Stop::Safety(reason) => Err(NodeError::Other(reason)),
-                Stop::Closed => {
-                    // The neighbour's own reason is the one to show; it is there already or follows at once.
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    Err(NodeError::Other(Stop::Closed.to_string()))
-                }
-            }
-        });
-    }
-
-    fn maker(&self, task: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
-        let stopping = self.stopping.clone();
-        self.spawn("batch", async move {
-            task.await?;
-            // Drained by a clean stop: the room is empty, not broken.
-            stopping.cancelled().await;
-            Ok::<(), StoreError>(())
-        });
-    }
-
-    fn execution(&self, task: JoinHandle<Result<(), ExecutionError>>) {
-        self.spawn("execution", async move {
-            match task.await {
-                Ok(result) => result.map_err(|error| NodeError::Execution(error.to_string())),
-                Err(panic) => Err(NodeError::Execution(panic.to_string())),
-            }
-        });
-    }
-
-    fn disk(&self, monitor: Monitor) {
-        let stopping = self.stopping.clone();
-        self.spawn("disk", async move { monitor.run(stopping).await.map_err(NodeError::Other) });
-    }
-
-    fn clock(&self, monitor: clock::Monitor) {
-        let stopping = self.stopping.clone();
-        self.spawn("clock", async move {
-            monitor.run(stopping).await;
-            Ok::<(), NodeError>(())
-        });
-    }
-
-    fn store(&self, store: Store) {
-        self.spawn("store", async move { Err::<(), StoreError>(store.failed().await) });
-    }
-
-    fn control(&self, control: Control) {
-        let stopping = self.stopping.clone();
-        self.spawn("control", async move {
-            control.serve(stopping).await;
-            Ok::<(), NodeError>(())
-        });
-    }
-
-    fn http(&self, listener: TcpListener, operator: Arc<View>, names: Vec<String>) {
-        let stopping = self.stopping.clone();
-        self.spawn("http", async move {
-            let served = http::serve(listener, operator, &names, stopping).await;
-            served.map_err(|error| NodeError::Other(format!("operator endpoint: {error}")))
-        });
     }
 }
 
@@ -564,7 +411,7 @@ impl Opened {
         };
         let execution = commons.execution(execution_deliveries, executed).await?;
         let recovered = commons.recover_core(&execution, safety.named()).await?;
-        let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config, &committee));
+        let (links, inbound) = Links::start(listeners.peers, link_config(&commons.config));
         let core = &recovered.core;
         let fresh = |author, sequence| !committee.contains(author) || core.window(author).is_fresh(sequence);
         refetch::settle(&store, fresh).await?;
@@ -644,20 +491,5 @@ impl Opened {
         commons.announce();
         let (closing, stopping) = (commons.closing, commons.stopping);
         Ok(Node { committee, store, safety, links, failure, cause, closing, stopping, view })
-    }
-}
-
-fn link_config(config: &NodeConfig, committee: &Committee) -> LinkConfig {
-    let peers = committee.authorities().filter(|index| *index != config.me).map(|index| {
-        let member = committee.member(index);
-        Peer { index, name: member.name.clone(), public_key: member.public_key, address: member.address.clone() }
-    });
-    LinkConfig {
-        key: config.key.clone(),
-        me: config.me,
-        peers: peers.collect(),
-        chain_id: committee.chain_id(),
-        epoch: committee.epoch(),
-        limits: Limits::default(),
     }
 }

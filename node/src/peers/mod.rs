@@ -5,6 +5,7 @@
 
 pub mod allowance;
 pub mod kind;
+pub mod links;
 pub mod message;
 pub mod router;
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rorqual_client::{Client, Options};
 use rorqual_config::{AuthorityIndex, Digest};
-use rorqual_network::{Frame, Lane, Limits, LinkConfig, Links, Listener, Peer, PeerInbound};
+use rorqual_network::{Frame, Lane, Links, Listener, PeerInbound};
 use rorqual_node::peers::Message;
+use rorqual_node::peers::links::link_config;
 use rorqual_protocol::types::{BatchKey, BlockRef, Round, Sequence};
 use tokio::task::JoinHandle;
 
@@ -42,21 +43,9 @@ impl Liar {
     pub async fn start(member: &Member) -> Self {
         let config = rorqual_config::load_node(&member.config(), &[], &[]).expect("testnet writes valid files");
         let committee = &config.committee;
-        let peer = |index: AuthorityIndex| {
-            let member = committee.member(index);
-            Peer { index, name: member.name.clone(), public_key: member.public_key, address: member.address.clone() }
-        };
         let peers: Vec<AuthorityIndex> = committee.authorities().filter(|index| *index != config.me).collect();
-        let links = LinkConfig {
-            key: config.key.clone(),
-            me: config.me,
-            peers: peers.iter().copied().map(peer).collect(),
-            chain_id: committee.chain_id(),
-            epoch: committee.epoch(),
-            limits: Limits::default(),
-        };
         let listener = Listener::bind(config.parameters.listen.peer).await.expect("its process does not run");
-        let (links, inbound) = Links::start(listener, links);
+        let (links, inbound) = Links::start(listener, link_config(&config));
         let heard: Arc<Heard> = Arc::default();
         inbound.into_iter().for_each(|inbound| drop(tokio::spawn(listen(inbound, heard.clone()))));
         let liar = Self { me: config.me, peers, links, epoch: committee.epoch(), heard };

@@ -33,7 +33,7 @@ impl Core {
     pub(super) fn claim(&mut self, block: &VerifiedBlock, sender: AuthorityIndex) {
         let (author, reference) = (block.author(), block.reference());
         if author == self.setup.me {
-            return self.vouch_for_parents(block);
+            return;
         }
         let fresh = self.fresh(block);
         if self.claims.name(reference, &fresh) {
@@ -46,7 +46,8 @@ impl Core {
         }
     }
 
-    /// What an own block references is on our own account; while we recover it is said so.
+    /// What an own block references had room on our own account: said of those on disk while we recover. Later ones reference nothing
+    /// that is not there.
     pub(super) fn vouch_for_parents(&mut self, own: &VerifiedBlock) {
         let me = self.setup.me;
         for parent in own.parents().iter().filter(|parent| parent.author != me) {

@@ -169,8 +169,10 @@ impl Core {
                 }
             }
             self.adopt_parents(&block);
-            if !committed {
-                self.claim(&block, reference.author);
+            match foreign {
+                true if !committed => self.claim(&block, reference.author),
+                false if !committed => self.vouch_for_parents(&block),
+                _ => (),
             }
             self.mark_history(&block);
             self.look_at_wakefulness(&reference);
