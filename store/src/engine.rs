@@ -117,6 +117,9 @@ pub(crate) trait Engine: Send + Sync + 'static {
     /// What is known to be missing from a column of large values, with its length.
     fn lost(&self, column: usize) -> Vec<(Bytes, u64)>;
 
+    /// How many those are.
+    fn lost_count(&self, column: usize) -> usize;
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError>;
 
     /// Reads a range, from one consistent view.

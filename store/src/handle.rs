@@ -256,6 +256,15 @@ impl Store {
         Ok(shared.engine.lost(shared.columns.index(column)?))
     }
 
+    /// How many values [`Self::lost`] names, without a copy of their keys: for what is asked often.
+    ///
+    /// # Errors
+    /// [`StoreError::UnknownColumn`].
+    pub fn lost_count(&self, column: Column) -> Result<usize, StoreError> {
+        let shared = self.shared();
+        Ok(shared.engine.lost_count(shared.columns.index(column)?))
+    }
+
     /// The size of every column, in the order they were declared; zeros after a shutdown. Does not read the disk.
     pub fn sizes(&self) -> Vec<ColumnSize> {
         let shared = self.shared();

@@ -81,6 +81,10 @@ impl Lost {
         self.lock()[column].iter().map(|(key, bytes)| (key.clone(), *bytes)).collect()
     }
 
+    pub(crate) fn count(&self, column: usize) -> usize {
+        self.lock()[column].len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().iter().all(BTreeMap::is_empty)
     }

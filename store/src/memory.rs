@@ -100,6 +100,10 @@ impl Engine for MemoryEngine {
         self.lost.of(column)
     }
 
+    fn lost_count(&self, column: usize) -> usize {
+        self.lost.count(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         Ok(self.maps()[column].get(key).cloned())
     }

@@ -183,6 +183,10 @@ impl Engine for RocksEngine {
         self.segments.lost.of(column)
     }
 
+    fn lost_count(&self, column: usize) -> usize {
+        self.segments.lost.count(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let guard = self.database();
         let database = guard.as_ref().ok_or(StoreError::Closed)?;

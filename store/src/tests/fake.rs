@@ -161,6 +161,10 @@ impl Engine for FakeEngine {
         self.memory.lost(column)
     }
 
+    fn lost_count(&self, column: usize) -> usize {
+        self.memory.lost_count(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.controls.read.pass();
         self.memory.read(column, key)

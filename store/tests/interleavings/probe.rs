@@ -115,6 +115,10 @@ impl Engine for Probe {
         self.memory.lost(column)
     }
 
+    fn lost_count(&self, column: usize) -> usize {
+        self.memory.lost_count(column)
+    }
+
     fn read(&self, column: usize, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         self.memory.read(column, key)
     }
